@@ -1,0 +1,1 @@
+"""One folder per party: its manifest, its examples and, where the manifest is not enough, its adapter."""
