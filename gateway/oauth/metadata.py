@@ -1,0 +1,60 @@
+"""Where everything is: the discovery documents (SMART App Launch 2 conformance, RFC 8414)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gateway.oauth.partner_keys import AssertionAlg
+
+__all__ = ["GRANT_TYPE", "OAuthUrls", "authorization_server_metadata", "smart_configuration"]
+
+GRANT_TYPE: Final = "client_credentials"
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthUrls:
+    """The absolute addresses under which the hub is known from outside."""
+
+    issuer: str
+    token: str
+    jwks: str
+    fhir_base: str
+
+    @classmethod
+    def under(cls, origin: str) -> OAuthUrls:
+        """The usual addresses of a hub at `origin` (scheme, host and port, no trailing slash)."""
+        return cls(issuer=origin, token=f"{origin}/oauth/token", jwks=f"{origin}/oauth/jwks", fhir_base=f"{origin}/fhir")
+
+    @property
+    def metadata_path(self) -> str:
+        """RFC 8414 section 3: the well-known part goes between the host and the path of the issuer."""
+        return "/.well-known/oauth-authorization-server" + urlsplit(self.issuer).path.rstrip("/")
+
+
+def smart_configuration(urls: OAuthUrls, scopes: Iterable[str]) -> dict[str, Any]:
+    """``.well-known/smart-configuration`` of a Backend Services server (SMART App Launch 2, "Conformance": metadata).
+
+    No authorization endpoint: the hub offers no user launch. `code_challenge_methods_supported` is required by SMART all the same.
+    """
+    return {**_shared(urls, scopes), "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"]}
+
+
+def authorization_server_metadata(urls: OAuthUrls, scopes: Iterable[str]) -> dict[str, Any]:
+    """RFC 8414 section 2. `response_types_supported` is required and empty: there is no authorization endpoint."""
+    return {**_shared(urls, scopes), "response_types_supported": []}
+
+
+def _shared(urls: OAuthUrls, scopes: Iterable[str]) -> dict[str, Any]:
+    return {
+        "issuer": urls.issuer,
+        "jwks_uri": urls.jwks,
+        "token_endpoint": urls.token,
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": [alg.value for alg in AssertionAlg],
+        "grant_types_supported": [GRANT_TYPE],
+        "scopes_supported": sorted(scopes),
+        "code_challenge_methods_supported": ["S256"],
+    }
