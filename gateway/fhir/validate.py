@@ -1,0 +1,192 @@
+"""Is this a valid R4 resource? The ingest validator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any, Final
+
+import jsonschema_rs
+import orjson
+
+from gateway.fhir.explain import explain
+from gateway.fhir.model import Nest, known_resources, load, nest, plan, supported_types
+from gateway.fhir.rules import ReferenceContext
+from gateway.fhir.walk import walk
+from gateway.problems import FINDINGS_LIMIT, Finding, IssueCode
+
+__all__ = ["SUPPORTED_TYPES", "validate", "warm"]
+
+SUPPORTED_TYPES: Final[frozenset[str]] = supported_types()
+
+_NO_ENTRIES: Final[Mapping[str, str]] = {}
+_STUB: Final = {"resourceType": "Resource"}
+_ERRORS_READ: Final = 200
+_WARM: Final = ("Patient", "Consent", "ServiceRequest", "Task", "Communication", "Bundle", "OperationOutcome")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One resource to validate as its own type: the one sent, an entry, or a contained one."""
+
+    type: str
+    resource: dict[str, Any]  # as sent
+    shown: dict[str, Any]  # for the schema: with the resources in it replaced, as they are validated on their own
+    path: str
+    root: dict[str, Any]
+    entries: Mapping[str, str]
+
+
+def validate(resource: dict[str, Any], *, base: str | None = None) -> list[Finding]:
+    """What is wrong with `resource` by FHIR R4 4.0.1; empty when it is valid. At most FINDINGS_LIMIT findings.
+
+    `base` is the FHIRPath of the resource in what was sent (`Bundle.entry[2].resource`), else its type. The resources inside a Bundle, a
+    Parameters or `contained` are validated too, each as its own type. Codes are checked for bindings of strength `required`. Profiles, the
+    existence of what a reference points at, and the hub's own rules are not this function's business. Never raises for any JSON value,
+    never changes its argument, and no finding holds a value or a member name from the input.
+    """
+    try:
+        return _validate(resource, base)
+    except RecursionError:
+        return [Finding(IssueCode.TOO_COSTLY, "The resource is nested too deeply.", base)]
+
+
+def warm() -> None:
+    """Do at start what the first request would wait for."""
+    _schema()
+    for name in _WARM:
+        _meet(name, set())
+
+
+def _meet(type_name: str, met: set[str]) -> None:
+    if type_name in met:
+        return
+    met.add(type_name)
+    for child in plan(type_name).children.values():
+        if child.type in load("model")["types"]:
+            _meet(child.type, met)
+    if type_name in SUPPORTED_TYPES:
+        nest(type_name)
+
+
+@cache
+def _schema() -> jsonschema_rs.Draft4Validator:
+    return jsonschema_rs.Draft4Validator(load("schema"))
+
+
+def _validate(resource: dict[str, Any], base: str | None) -> list[Finding]:
+    parts: list[_Part] = []
+    findings: list[Finding] = []
+    _take(resource, base, None, _NO_ENTRIES, parts, findings)
+    instance: dict[str, list[Any]] = {}
+    for part in parts:
+        instance.setdefault(part.type, []).append(part.shown)
+    try:
+        good = _schema().is_valid(instance)
+    except (TypeError, ValueError):
+        return _validate_plain(resource, base)
+    broken: set[str] = set()
+    if not good:
+        for path, finding in _schema_findings(parts, instance):
+            broken.add(path)
+            if finding not in findings:
+                findings.append(finding)
+    for part in parts:
+        if part.path not in broken and len(findings) < FINDINGS_LIMIT:
+            context = ReferenceContext(part.resource, part.root, part.entries)
+            findings += [Finding(hit.code, hit.say, part.path + hit.path) for hit in walk(plan(part.type), part.resource, context)]
+    return findings[:FINDINGS_LIMIT]
+
+
+def _validate_plain(resource: dict[str, Any], base: str | None) -> list[Finding]:
+    """The engine takes only plain JSON values, and 255 levels of them; a number that was kept as written (parse.py) is not plain."""
+    try:
+        plain = orjson.loads(orjson.dumps(resource))
+        _schema().is_valid(plain)
+    except (TypeError, ValueError):
+        return [Finding(IssueCode.TOO_COSTLY, "The resource is nested too deeply, or holds something that is not JSON.", base)]
+    return _validate(plain, base)
+
+
+def _schema_findings(parts: list[_Part], instance: dict[str, list[Any]]) -> Iterator[tuple[str, Finding]]:
+    """(path of the part, finding) for each error; an element that fails twice for one cause is named twice at most."""
+    places: dict[tuple[str, int], _Part] = {}
+    counts: dict[str, int] = {}
+    for part in parts:
+        counts[part.type] = index = counts.get(part.type, -1) + 1
+        places[part.type, index] = part
+    for error in islice(_schema().iter_errors(instance), _ERRORS_READ):
+        type_name, index, *steps = error.instance_path
+        part = places[str(type_name), int(index)]
+        yield part.path, explain(error, part.type, part.path, steps)
+
+
+def _take(
+    resource: dict[str, Any],
+    base: str | None,
+    container: _Part | None,
+    entries: Mapping[str, str],
+    parts: list[_Part],
+    findings: list[Finding],
+) -> None:
+    """Add `resource` and the resources within it to `parts`, each with the part that its local references are resolved in."""
+    type_name = resource.get("resourceType")
+    if not isinstance(type_name, str):
+        findings.append(Finding(IssueCode.REQUIRED, "Send a resource with its resourceType.", base))
+        return
+    if type_name not in SUPPORTED_TYPES:
+        known = type_name in known_resources()
+        say = "This resource type is not supported here." if known else "This is not a resource type of FHIR R4."
+        findings.append(Finding(IssueCode.NOT_SUPPORTED, say, base))
+        return
+    path = base or type_name
+    root = container.root if container else resource
+    within: list[tuple[str, dict[str, Any]]] = []
+    shown = _lift(resource, nest(type_name), path, within)
+    part = _Part(type_name, resource, shown, path, root, entries)
+    parts.append(part)
+    if within:
+        inner = _entries(resource) if type_name == "Bundle" else entries
+        for at, item in within:
+            contained = at.startswith(f"{path}.contained[")
+            _take(item, at, part if contained else None, entries if contained else inner, parts, findings)
+
+
+def _lift(node: Any, where: Nest, path: str, within: list[tuple[str, dict[str, Any]]]) -> Any:
+    """`node` with a stub for each resource in it, and those resources in `within`. What isn't shaped as FHIR says stays for the schema."""
+    if isinstance(node, list):
+        return [_lift(item, where, f"{path}[{i}]", within) for i, item in enumerate(node)]
+    if not isinstance(node, dict) or where.keys().isdisjoint(node):
+        return node
+    copy = dict(node)
+    for member in where.keys() & node.keys():
+        inner, value = where[member], node[member]
+        at = f"{path}.{member}"
+        if inner is not None:
+            copy[member] = _lift(value, inner, at, within)
+        elif isinstance(value, list):
+            copy[member] = [_stub(item, f"{at}[{i}]", within) for i, item in enumerate(value)]
+        else:
+            copy[member] = _stub(value, at, within)
+    return copy
+
+
+def _stub(value: Any, path: str, within: list[tuple[str, dict[str, Any]]]) -> Any:
+    if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
+        return value
+    within.append((path, value))
+    return _STUB
+
+
+def _entries(bundle: dict[str, Any]) -> Mapping[str, str]:
+    """fullUrl -> resource type: what a reference between entries points at (R4 bundle.html, resolving references)."""
+    found: dict[str, str] = {}
+    listed = bundle.get("entry")
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("fullUrl"), str) and isinstance(entry.get("resource"), dict):
+            type_name = entry["resource"].get("resourceType")
+            if isinstance(type_name, str):
+                found[entry["fullUrl"]] = type_name
+    return found
