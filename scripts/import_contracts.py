@@ -16,8 +16,6 @@ __all__ = ["ForbiddenWherePresent", "ProtectedWherePresent"]
 
 OURS = ("gateway", "adapters")
 
-# The four ignores below: import-linter declares a field on the class and puts a plain value in its place on each contract.
-
 
 def _present(expressions: object, graph: ImportGraph) -> list[ModuleExpression]:
     """Those of a rule's expressions that can match: wildcards, modules from outside, and modules of ours that exist."""
@@ -37,8 +35,8 @@ class ForbiddenWherePresent(ForbiddenContract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Check the rule for every source and forbidden module that exists."""
-        self.source_modules = set(_present(self.source_modules, graph))  # type: ignore[assignment]
-        self.forbidden_modules = set(_present(self.forbidden_modules, graph))  # type: ignore[assignment]
+        self.source_modules = set(_present(self.source_modules, graph))  # type: ignore[assignment]  # a field on the class, its value on a contract
+        self.forbidden_modules = set(_present(self.forbidden_modules, graph))  # type: ignore[assignment]  # a field on the class, its value on a contract
         return super().check(graph, verbose)
 
 
@@ -49,6 +47,6 @@ class ProtectedWherePresent(ProtectedContract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Check the rule for every protected module and allowed importer that exists."""
-        self.protected_modules = _present(self.protected_modules, graph)  # type: ignore[assignment]
-        self.allowed_importers = _present(self.allowed_importers, graph)  # type: ignore[assignment]
+        self.protected_modules = _present(self.protected_modules, graph)  # type: ignore[assignment]  # a field on the class, its value on a contract
+        self.allowed_importers = _present(self.allowed_importers, graph)  # type: ignore[assignment]  # a field on the class, its value on a contract
         return super().check(graph, verbose)

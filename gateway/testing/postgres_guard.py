@@ -186,7 +186,8 @@ def wait_for_the_end(server: subprocess.Popen[bytes]) -> None:
 def answer(text: str) -> None:
     """Say one line to the parent, if it is still there to hear it."""
     try:
-        print(text, flush=True)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w", encoding="ascii")
 
