@@ -1,0 +1,127 @@
+"""What no file can get wrong alone: profiles and manifests against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.identity import PartyId
+from gateway.parties.errors import Mistakes
+from gateway.parties.manifests import Member
+from gateway.parties.profiles import Profile
+from gateway.parties.yaml_lines import Document, Place
+
+__all__ = ["check"]
+
+
+def check(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+    """Note every disagreement between the profiles and the manifests."""
+    _unique(profiles, members, mistakes)
+    _membership(profiles, members, mistakes)
+    _agreements(profiles, members, mistakes)
+    _services(profiles, members, mistakes)
+    _shared_tables(profiles, mistakes)
+
+
+def _wrong(mistakes: Mistakes, document: Document, place: Place, reason: str) -> None:
+    mistakes.add(document.file, document.line(place), reason)
+
+
+def _unique(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+    parties: set[str] = set()
+    addresses: dict[str, str] = {}
+    mixed = frozenset(name for profile in profiles for name in profile.mixed_units)
+    for member in members:
+        party, document = member.party, member.document
+        if party.id in parties:
+            _wrong(mistakes, document, ("party",), f"the party {party.id!r} has a manifest already")
+        parties.add(party.id)
+        if party.id in mixed:
+            _wrong(mistakes, document, ("party",), f"{party.id!r} is a mixed unit: its member organisations are the parties (R17)")
+        for index, address in enumerate(party.addresses):
+            place: Place = ("addresses", index, "id")
+            if address.id in addresses:
+                _wrong(mistakes, document, place, f"the address {address.id!r} belongs to {addresses[address.id]!r} already")
+            addresses[address.id] = party.id
+            if mixed.intersection(address.id.replace("-", ".").split(".")) or address.unit in mixed:
+                _wrong(mistakes, document, place, f"{address.id!r} is named after a mixed unit, which is never an address (R17)")
+    for what in ("agreement", "row", "clock", "region"):
+        seen: set[str] = set()
+        for profile in profiles:
+            lists = {
+                "agreement": [("agreements", each.id) for each in profile.agreements],
+                "row": [("rows", each.id) for each in profile.rows],
+                "clock": [("clocks", each.id) for each in profile.clocks],
+                "region": [("region", profile.region)],
+            }
+            for section, name in lists[what]:
+                if name in seen and len(profiles) > 1:
+                    _wrong(mistakes, profile.document, (section,), f"the {what} {name!r} is in another profile already")
+            seen |= {name for _, name in lists[what]}
+
+
+def _membership(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+    by_name = {profile.document.file.stem: profile for profile in profiles}
+    regions = {profile.region for profile in profiles}
+    for member in members:
+        if member.manifest.consent_profile not in by_name:
+            _wrong(mistakes, member.document, ("consent-profile",), f"there is no consent profile {member.manifest.consent_profile!r}")
+        if member.party.region not in regions:
+            _wrong(mistakes, member.document, ("region",), f"no consent profile is for the region {member.party.region!r}")
+
+
+def _agreements(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+    known = {member.party.id: member for member in members}
+    regions = {profile.region for profile in profiles}
+    parties_of: dict[str, frozenset[PartyId]] = {}
+    for profile in profiles:
+        for index, agreement in enumerate(profile.agreements):
+            place: Place = ("agreements", index)
+            parties_of[agreement.id] = agreement.parties
+            for region in sorted(agreement.regions - regions):
+                _wrong(mistakes, profile.document, (*place, "regions"), f"no consent profile is for the region {region!r}")
+            for at, party in enumerate(profile.document.data["agreements"][index]["parties"]):
+                where: Place = (*place, "parties", at)
+                if party in profile.mixed_units:
+                    _wrong(mistakes, profile.document, where, f"{party!r} is a mixed unit: its member organisations are the parties (R17)")
+                elif party not in known:
+                    _wrong(mistakes, profile.document, where, f"the agreement names {party!r}, which has no manifest")
+                elif agreement.id not in known[PartyId(party)].manifest.agreements:
+                    _wrong(mistakes, profile.document, where, f"the manifest of {party!r} does not name this agreement")
+    for member in members:
+        for index, name in enumerate(member.document.data["agreements"]):
+            if name not in parties_of:
+                _wrong(mistakes, member.document, ("agreements", index), f"there is no agreement {name!r}")
+            elif member.party.id not in parties_of[name]:
+                _wrong(mistakes, member.document, ("agreements", index), f"the agreement {name!r} does not name this party")
+
+
+def _services(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+    owned = frozenset(service for member in members for service in member.party.services)
+    offered = frozenset(service for profile in profiles for service in profile.services)
+    for profile in profiles:
+        for name in profile.services:
+            if name not in owned:
+                line = profile.document.key_line(("services", name))
+                mistakes.add(profile.document.file, line, f"the service {name!r} has no owner, so nobody could offer it (R11)")
+    for member in members:
+        for index, service in enumerate(member.document.data["owns"]):
+            if service not in offered:
+                _wrong(mistakes, member.document, ("owns", index), f"{service!r} is not a service of any consent profile")
+        for index, address in enumerate(member.party.addresses):
+            for service in sorted(address.services - offered):
+                _wrong(mistakes, member.document, ("addresses", index), f"{service!r} is not a service of any consent profile")
+
+
+def _shared_tables(profiles: Sequence[Profile], mistakes: Mistakes) -> None:
+    """A consent scope, basis or service means the same in every region: a consent given in one may be used in another."""
+    for profile in profiles[1:]:
+        for what, mine, theirs in (
+            ("consent-scopes", profile.scopes, profiles[0].scopes),
+            ("bases", profile.bases, profiles[0].bases),
+        ):
+            for name in sorted({*mine, *theirs}):
+                if mine.get(name) != theirs.get(name):
+                    _wrong(mistakes, profile.document, (what, name), f"{name!r} differs from the one in {profiles[0].document.file.name}")
+        for name in sorted(frozenset(profile.services) & frozenset(profiles[0].services)):
+            if profile.services[name] != profiles[0].services[name]:
+                _wrong(mistakes, profile.document, ("services", name), f"{name!r} differs from the one in {profiles[0].document.file.name}")
