@@ -109,7 +109,7 @@ class JwksFetcher:
             if response.status_code != httpx.codes.OK or "content-encoding" in response.headers:
                 raise ValueError("not a plain 200")
             body = bytearray()
-            async for chunk in response.aiter_raw():
+            async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > self._limits.size:
                     raise ValueError("too large")

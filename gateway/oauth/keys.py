@@ -39,16 +39,26 @@ class SigningKey:
         return cls(ECKey.import_key(private).thumbprint(), private, private.public_key())
 
 
+@dataclass(frozen=True, slots=True)
+class _Force:
+    current: SigningKey
+    by_kid: Mapping[str, SigningKey]
+    jwks: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, keys: tuple[SigningKey, ...]) -> _Force:
+        if not keys:
+            raise KeyFolderError("no signing key: put one ES256 (P-256) private key as a .pem file into the key folder")
+        jwks = {"keys": [public_jwk(key.private, key.kid, "ES256") for key in keys]}
+        return cls(keys[-1], {key.kid: key for key in keys}, jwks)
+
+
 class SigningKeys:
-    """The keys in force. `reload` swaps them as one value, so that a reader never sees half a rotation."""
+    """The keys in force. `replace` and `reload` swap them as one value, so that a reader never sees half a rotation."""
 
     def __init__(self, keys: tuple[SigningKey, ...]) -> None:
         """`keys` in order of age; the last one signs."""
-        if not keys:
-            raise KeyFolderError("no signing key: put one ES256 (P-256) private key as a .pem file into the key folder")
-        self._current = keys[-1]
-        self._by_kid: Mapping[str, SigningKey] = {key.kid: key for key in keys}
-        self._jwks: Mapping[str, Any] = {"keys": [public_jwk(key.private, key.kid, "ES256") for key in keys]}
+        self._force = _Force.of(keys)
 
     @classmethod
     def load(cls, folder: Path) -> SigningKeys:
@@ -56,24 +66,27 @@ class SigningKeys:
         others, or can't be read: a hub that half knows its keys does not start."""
         return cls(tuple(_read(path) for path in sorted(folder.glob("*.pem"))))
 
+    def replace(self, keys: tuple[SigningKey, ...]) -> None:
+        """Put other keys in force, in order of age."""
+        self._force = _Force.of(keys)
+
     def reload(self, folder: Path) -> None:
         """Take up what is in `folder` now. On an error the keys in force stay."""
-        fresh = SigningKeys.load(folder)
-        self._current, self._by_kid, self._jwks = fresh._current, fresh._by_kid, fresh._jwks
+        self._force = SigningKeys.load(folder)._force
 
     @property
     def current(self) -> SigningKey:
         """The key that signs new tokens."""
-        return self._current
+        return self._force.current
 
     def by_kid(self, kid: str) -> SigningKey | None:
         """The key that a token's header names, or None."""
-        return self._by_kid.get(kid)
+        return self._force.by_kid.get(kid)
 
     @property
     def jwks(self) -> Mapping[str, Any]:
         """The public JWK Set (RFC 7517 section 5), for `jwks_uri`."""
-        return self._jwks
+        return self._force.jwks
 
 
 def generate_signing_key(folder: Path, name: str) -> SigningKey:

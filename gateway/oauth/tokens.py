@@ -1,7 +1,7 @@
 """Access tokens: RFC 9068 JWTs, signed by the hub (ES256), verified on every request.
 
 A verified token is remembered under its SHA-256, so that the next request with it costs a hash and a look-up; each hit still checks
-expiry, revocation and that the configuration is the one it was verified under. The hub keeps no token, only hashes and token ids.
+expiry, revocation and that the configuration and keys are those it was verified under. The hub keeps no token, only hashes and token ids.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class _Known:
     caller: Caller
     expires_at: float
     epoch: int
+    keys: object  # the key set it was verified against
 
 
 def caller_of(client: Client, policy: Policy, scopes: frozenset[str], purposes: frozenset[str], token_id: str) -> Caller | None:
@@ -156,7 +157,7 @@ class AccessTokens:
             raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN) from None
         known = self._known.get(digest)
         policy = self._policy()
-        if known is None or known.epoch != policy.epoch:
+        if known is None or known.epoch != policy.epoch or known.keys is not self._keys.jwks:
             known = self._verify_signed(token, policy)
             if len(self._known) >= self._remembered:
                 self._known.pop(next(iter(self._known)), None)  # the oldest: all live equally long
@@ -170,6 +171,7 @@ class AccessTokens:
         return caller
 
     def _verify_signed(self, token: str, policy: Policy) -> _Known:
+        keys = self._keys.jwks
         try:
             compact = parse_compact(token, limit=_SIZE)
             key = self._key_of(compact)
@@ -187,7 +189,7 @@ class AccessTokens:
         caller = self._caller(claims, policy)
         if caller is None or not is_numeric_date(claims["exp"]):
             raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN)
-        return _Known(caller, float(claims["exp"]), policy.epoch)
+        return _Known(caller, float(claims["exp"]), policy.epoch, keys)
 
     def _key_of(self, compact: Compact) -> SigningKey:
         """RFC 9068 section 4: the type is at+jwt (so no other JWT passes), the algorithm and key are this server's own."""
