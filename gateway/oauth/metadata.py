@@ -43,8 +43,9 @@ def smart_configuration(urls: OAuthUrls, scopes: Iterable[str]) -> dict[str, Any
 
 
 def authorization_server_metadata(urls: OAuthUrls, scopes: Iterable[str]) -> dict[str, Any]:
-    """RFC 8414 section 2. `response_types_supported` is required and empty: there is no authorization endpoint."""
-    return {**_shared(urls, scopes), "response_types_supported": []}
+    """RFC 8414 section 2. `response_types_supported` is required and may not be empty; without an authorization endpoint it is ``none``,
+    the registered response type that returns nothing."""
+    return {**_shared(urls, scopes), "response_types_supported": ["none"]}
 
 
 def _shared(urls: OAuthUrls, scopes: Iterable[str]) -> dict[str, Any]:
