@@ -46,6 +46,7 @@ Truth = bool | None
 NONE: Final[Node] = {}
 """An element that isn't there, so that a path can go on."""
 
+_NONE_CONTAINED: Final[Mapping[str, str]] = {}
 _DATE: Final = 10  # YYYY-MM-DD
 _SECOND: Final = 19  # YYYY-MM-DDThh:mm:ss
 
@@ -58,7 +59,7 @@ class Context:
     def __init__(self, resource: Node, root: Node) -> None:
         self.resource = resource
         self.root = root
-        self.contained: dict[str, str] = {}
+        self.contained: Mapping[str, str] = _NONE_CONTAINED
         if "contained" in root:
             self.contained = {r["id"]: r["resourceType"] for r in root["contained"] if isinstance(r.get("id"), str)}
         self.contained_ids = self.contained.keys()

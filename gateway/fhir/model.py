@@ -41,7 +41,7 @@ class Kind(Enum):
     TEXT = auto()  # a primitive with invariants of its own (Narrative.div)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Child:
     kind: Kind
     name: str  # the element's name in FHIRPath: `value` for valueString
@@ -49,6 +49,12 @@ class Child:
     type: str
     targets: frozenset[str] | None = None
     rules: tuple[Rule, ...] = ()
+    below: Plan | None = None  # the plan of `type`, once it was needed
+
+    def plan(self) -> Plan:
+        if self.below is None:
+            self.below = plan(self.type)
+        return self.below
 
 
 @dataclass(slots=True)
@@ -59,6 +65,8 @@ class Plan:
     rules: tuple[Rule, ...]
     choices: tuple[frozenset[str], ...]
     children: dict[str, Child] = field(default_factory=dict)
+    members: frozenset[str] = frozenset()  # the keys of `children`
+    bare: bool = False  # neither rules nor choices: nothing to do in an element without one of `members`
     names: dict[str, tuple[str, str]] = field(default_factory=dict)  # member -> (FHIRPath name, type), for messages
 
 
@@ -114,7 +122,9 @@ def plan(type_name: str) -> Plan:
             made.names["_" + member] = (name, "Element")
             kind = Kind.SIBLINGS if element.get("array") else Kind.SIBLING
             made.children["_" + member] = Child(kind, name, kind is Kind.SIBLINGS, "Element")
+    made.members = frozenset(made.children)
     made.choices = tuple(frozenset(members) for members in choices.values())
+    made.bare = not made.rules and not made.choices
     return made
 
 

@@ -1,9 +1,9 @@
 """Read a request body as one JSON object, strictly.
 
-The fast way is orjson and one pass over the containers. orjson already refuses bad UTF-8, a byte order mark, NaN, Infinity, control
-characters and lone surrogates; it does not refuse duplicate members, and it limits depth to 1024. The pass finds the depth and counts the members:
-if as many members came out as `":` stand in the text, none was a duplicate (the proof is at `_no_duplicates`). Whatever that can't tell
-is read again by the standard library's parser, which shows each member.
+Most bodies take the fast way: orjson reads them, and what orjson writes again is byte for byte what came, so nothing was lost: no duplicate
+member, no digit of a number. orjson itself refuses bad UTF-8, a byte order mark, NaN, Infinity, control characters and lone surrogates. Bodies with
+white space take a second way, one pass over the containers that counts members (the proof is at `_no_duplicates`). Whatever
+that can't tell is read again by the standard library's parser, which shows each member.
 
 Numbers. FHIR decimals keep their precision: `1.10` is not `1.1` (R4 datatypes, decimal). A number that Python's float writes back exactly as
 it came is a float; any other is an `orjson.Fragment`, which orjson writes back as it came. Nothing in the hub computes with such a number.
@@ -27,6 +27,7 @@ DIGITS_LIMIT: Final = 100
 
 _NUMBER_CHARACTERS: Final = bytes(ord("0") if chr(i) in "0123456789+-.eE" else ord(" ") for i in range(256))
 _LONG_NUMBER: Final = b"0" * (DIGITS_LIMIT + 1)
+_FULL_DEPTH: Final = b"\n" + b"  " * DEPTH_LIMIT  # indented: the beginning of a member at the last level; a string holds no line end
 _SPACE_BEFORE_COLON: Final = (b" :", b"\t:", b"\n:", b"\r:")
 _INTEGER_64: Final = range(-(2**63), 2**64)
 
@@ -45,6 +46,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
         _refuse(IssueCode.STRUCTURE, "The body is not JSON in UTF-8 without a byte order mark (RFC 8259).")
     if type(parsed) is not dict:
         _refuse(IssueCode.STRUCTURE, "The body must be one JSON object.")
+    if orjson.dumps(parsed) == body and _FULL_DEPTH not in orjson.dumps(parsed, option=orjson.OPT_INDENT_2):
+        return parsed
     members, plain = _survey(parsed)
     long_number = _LONG_NUMBER in body.translate(_NUMBER_CHARACTERS)
     if plain and not long_number and _no_duplicates(body, members):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.fhir.logic import Context
@@ -32,24 +32,25 @@ class ReferenceContext(Context):
         self.entries = entries
 
 
-def check_reference(node: Mapping[str, Any], targets: frozenset[str] | None, context: ReferenceContext) -> Iterator[Fault]:
+def check_reference(node: Mapping[str, Any], targets: frozenset[str] | None, context: ReferenceContext) -> Sequence[Fault]:
     """R4 references.html: a literal reference and Reference.type name a type that the element allows, and the same one."""
-    literal = node.get("reference")
-    found = None
-    if literal is not None:
-        found = _target(literal, context)
-        if found == "":
-            yield "reference", IssueCode.VALUE, "Write a relative reference as Type/id, with a resource type of FHIR R4."
-            return
-        if found and targets is not None and found not in targets:
-            yield "reference", IssueCode.VALUE, f"Refer to one of the types that FHIR allows here: {', '.join(sorted(targets))}."
-    stated = node.get("type")
+    literal, stated = node.get("reference"), node.get("type")
+    found = None if literal is None else _target(literal, context)
+    if stated is None and (not targets or found is None or found in targets) and found != "":
+        return ()
+    if found == "":
+        return (("reference", IssueCode.VALUE, "Write a relative reference as Type/id, with a resource type of FHIR R4."),)
+    faults: list[Fault] = []
+    allowed = ", ".join(sorted(targets)) if targets else ""
+    if found and targets and found not in targets:
+        faults.append(("reference", IssueCode.VALUE, f"Refer to one of the types that FHIR allows here: {allowed}."))
     if stated is not None:
         stated = stated.removeprefix(_STRUCTURE)
         if found and stated != found:
-            yield "type", IssueCode.VALUE, "Reference.type must be the type of the resource that Reference.reference names."
-        elif targets is not None and stated not in targets:
-            yield "type", IssueCode.VALUE, f"Name one of the types that FHIR allows here: {', '.join(sorted(targets))}."
+            faults.append(("type", IssueCode.VALUE, "Reference.type must be the type of the resource that Reference.reference names."))
+        elif targets and stated not in targets:
+            faults.append(("type", IssueCode.VALUE, f"Name one of the types that FHIR allows here: {allowed}."))
+    return faults
 
 
 def _target(literal: str, context: ReferenceContext) -> str | None:

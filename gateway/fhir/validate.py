@@ -27,7 +27,7 @@ _ERRORS_READ: Final = 200
 _WARM: Final = ("Patient", "Consent", "ServiceRequest", "Task", "Communication", "Bundle", "OperationOutcome")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Part:
     """One resource to validate as its own type: the one sent, an entry, or a contained one."""
 

@@ -6,7 +6,7 @@ in front.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from gateway.problems import FINDINGS_LIMIT, IssueCode
 __all__ = ["Hit", "walk"]
 
 _ELE_1: Final = "Element:ele-1"
+_COMPLEX: Final = Kind.COMPLEX
+_REFERENCE: Final = Kind.REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,51 +28,68 @@ class Hit:
     say: str
 
 
-def walk(at: Plan, node: Mapping[str, Any], context: ReferenceContext) -> list[Hit]:
-    """What is wrong in `node`, which has the type of `at`. At most FINDINGS_LIMIT from one element are kept on the way up."""
-    hits: list[Hit] = []
+_NOTHING: Final[Sequence[Hit]] = ()
+
+
+def walk(at: Plan, node: Mapping[str, Any], context: ReferenceContext) -> Sequence[Hit]:
+    """What is wrong in `node`, which has the type of `at`; about FINDINGS_LIMIT of one element are kept on the way up."""
+    hits: list[Hit] | None = None
     for rule in at.rules:
         if rule.check(node, context) is False:
-            hits.append(_invariant(rule.id, ""))
+            hits = [*(hits or ()), _invariant(rule.id)]
     for members in at.choices:
-        if len(node.keys() & members) > 1:
-            hits += _choice(at, node, members)
+        if len(members & node.keys()) > 1:
+            hits = [*(hits or ()), *_choice(at, node, members)]
+    if at.members.isdisjoint(node):
+        return hits or _NOTHING
     children = at.children
     for member, value in node.items():
         child = children.get(member)
-        if child is None:
-            continue
-        found = _HANDLERS[child.kind](child, member, value, node, context)
-        if found and len(hits) < FINDINGS_LIMIT:
-            hits += found
-    return hits
+        if child is not None:
+            kind = child.kind
+            if kind is _COMPLEX or kind is _REFERENCE:
+                found = _complex(child, value, context)
+                if kind is _REFERENCE and (wrong := _reference(child, value, context)):
+                    found = [*found, *wrong]
+            else:
+                found = _HANDLERS[kind](child, member, value, node, context)
+            if found and (hits is None or len(hits) < FINDINGS_LIMIT):
+                hits = [*(hits or ()), *found]
+    return hits or _NOTHING
 
 
-def _complex(child: Child, _: str, value: Any, node: Mapping[str, Any], context: ReferenceContext) -> list[Hit]:
-    at = plan(child.type)
+def _complex(child: Child, value: Any, context: ReferenceContext) -> Sequence[Hit]:
+    below = child.below or child.plan()
+    bare = below.bare and not child.rules
     if not child.array:
-        found = walk(at, value, context)
+        if bare and below.members.isdisjoint(value):
+            return _NOTHING
+        found = walk(below, value, context)
         if child.rules:
-            found += _own(child, value, context)
+            found = [*found, *_own(child, value, context)]
         return _under(f".{child.name}", found) if found else found
-    hits: list[Hit] = []
+    hits: list[Hit] | None = None
     for index, item in enumerate(value):
-        found = walk(at, item, context)
+        if bare and below.members.isdisjoint(item):
+            continue
+        found = walk(below, item, context)
         if child.rules:
-            found += _own(child, item, context)
+            found = [*found, *_own(child, item, context)]
         if found:
-            hits += _under(f".{child.name}[{index}]", found)
+            hits = [*(hits or ()), *_under(f".{child.name}[{index}]", found)]
             if len(hits) >= FINDINGS_LIMIT:
                 break
-    return hits
+    return hits or _NOTHING
 
 
-def _reference(child: Child, member: str, value: Any, node: Mapping[str, Any], context: ReferenceContext) -> list[Hit]:
-    hits = _complex(child, member, value, node, context)
-    for index, item in enumerate(value if child.array else (value,)):
+def _reference(child: Child, value: Any, context: ReferenceContext) -> Sequence[Hit]:
+    if not child.array:
+        faults = check_reference(value, child.targets, context)
+        return [Hit(f".{child.name}.{inner}", code, say) for inner, code, say in faults] if faults else _NOTHING
+    hits: list[Hit] = []
+    for index, item in enumerate(value):
         for inner, code, say in check_reference(item, child.targets, context):
-            step = f"[{index}]" if child.array else ""
-            hits.append(Hit(f".{child.name}{step}.{inner}", code, say))
+            hits.append(Hit(f".{child.name}[{index}].{inner}", code, say))
         if len(hits) >= FINDINGS_LIMIT:
             break
     return hits
@@ -88,9 +107,9 @@ def _primitives(child: Child, member: str, value: Any, node: Mapping[str, Any], 
 
 
 def _sibling(child: Child, member: str, value: Any, node: Mapping[str, Any], context: ReferenceContext) -> list[Hit]:
-    found = walk(plan("Element"), value, context)
+    found = [*walk(plan("Element"), value, context)]
     if member[1:] not in node and "extension" not in value:
-        found.append(_invariant(_ELE_1, ""))
+        found.append(_invariant(_ELE_1))
     return _under(f".{child.name}", found) if found else found
 
 
@@ -105,9 +124,9 @@ def _siblings(child: Child, member: str, value: Any, node: Mapping[str, Any], co
             if values is None:
                 hits.append(Hit(f".{child.name}[{index}]", IssueCode.STRUCTURE, "Send a value or extensions; not null."))
             continue
-        found = walk(at, item, context)
+        found = [*walk(at, item, context)]
         if (values is None or values[index] is None) and "extension" not in item:
-            found.append(_invariant(_ELE_1, ""))
+            found.append(_invariant(_ELE_1))
         if found:
             hits += _under(f".{child.name}[{index}]", found)
         if len(hits) >= FINDINGS_LIMIT:
@@ -120,8 +139,6 @@ def _text(child: Child, _: str, value: Any, node: Mapping[str, Any], context: Re
 
 
 _HANDLERS: Final = {
-    Kind.COMPLEX: _complex,
-    Kind.REFERENCE: _reference,
     Kind.PRIMITIVES: _primitives,
     Kind.SIBLING: _sibling,
     Kind.SIBLINGS: _siblings,
@@ -130,7 +147,7 @@ _HANDLERS: Final = {
 
 
 def _own(child: Child, value: Any, context: ReferenceContext) -> list[Hit]:
-    return [_invariant(rule.id, "") for rule in child.rules if rule.check(value, context) is False]
+    return [_invariant(rule.id) for rule in child.rules if rule.check(value, context) is False]
 
 
 def _choice(at: Plan, node: Mapping[str, Any], members: frozenset[str]) -> list[Hit]:
@@ -142,10 +159,10 @@ def _choice(at: Plan, node: Mapping[str, Any], members: frozenset[str]) -> list[
     return [Hit(f".{name}", IssueCode.STRUCTURE, f"Send one value: FHIR allows {name}[x] one type at a time.")]
 
 
-def _invariant(rule_id: str, path: str) -> Hit:
+def _invariant(rule_id: str) -> Hit:
     key, sentence = human(rule_id)
-    return Hit(path, IssueCode.INVARIANT, f"{key}: {sentence}")
+    return Hit("", IssueCode.INVARIANT, f"{key}: {sentence}")
 
 
-def _under(step: str, hits: list[Hit]) -> list[Hit]:
+def _under(step: str, hits: Sequence[Hit]) -> list[Hit]:
     return [Hit(step + hit.path, hit.code, hit.say) for hit in hits]

@@ -320,8 +320,23 @@ def _connect(op: str, left: _Code, right: _Code) -> _Code:
             "xor": f"({left.text} is not {right.text})",
         }[op]
         return _Code("bool", text)
+    if op == "or" and (either := _one_of(left.text, right.text)):
+        return _Code("maybe", either)
+    if op == "or" and left.kind == "maybe":  # the usual case is settled by the left side alone
+        return _Code("maybe", f"((left := {left.text}) or or_(left, {right.text}))")
     name = {"and": "and_", "or": "or_", "implies": "implies", "xor": "xor"}[op]
     return _Code("maybe", f"{name}({left.text}, {right.text})")
+
+
+_EQUALS: Final = re.compile(r"(?:eq|is_in)\((?P<value>[\w.]+\.get\('\w+'\)), (?P<literals>'[^']*'|\('[^)]*\))\)")
+
+
+def _one_of(left: str, right: str) -> str | None:
+    """`a = 'x' or a = 'y'` is `a in ('x' | 'y')`, also when a is empty."""
+    first, second = _EQUALS.fullmatch(left), _EQUALS.fullmatch(right)
+    if first is None or second is None or first["value"] != second["value"]:
+        return None
+    return f"is_in({first['value']}, ({first['literals'].strip('()')}, {second['literals'].strip('()')}))"
 
 
 def _keys_at(value: _Value) -> str:

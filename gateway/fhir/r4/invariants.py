@@ -221,7 +221,9 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
     "AuditEvent.entity:sev-1": lambda n, c: (not has(n, "name", "_name")) or (not has(n, "query", "_query")),
     "Bundle.entry:bdl-5": lambda n, c: (("resource" in n) or ("request" in n)) or ("response" in n),
     "Bundle.entry:bdl-8": lambda n, c: implies(has(n, "fullUrl", "_fullUrl"), not_(contains(n.get("fullUrl"), "/_history/"))),
-    "Bundle:bdl-1": lambda n, c: or_(or_((not has(n, "total", "_total")), eq(n.get("type"), "searchset")), eq(n.get("type"), "history")),
+    "Bundle:bdl-1": lambda n, c: (
+        (left := or_((not has(n, "total", "_total")), eq(n.get("type"), "searchset"))) or or_(left, eq(n.get("type"), "history"))
+    ),
     "Bundle:bdl-10": lambda n, c: implies(eq(n.get("type"), "document"), (n.get("timestamp") is not None)),
     "Bundle:bdl-11": lambda n, c: implies(
         eq(n.get("type"), "document"), is_type(first([x1 for x1 in n.get("entry", ())]).get("resource"), "Composition")
@@ -231,32 +233,23 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
     ),
     "Bundle:bdl-2": lambda n, c: or_((not any(("search" in x1) for x1 in n.get("entry", ()))), eq(n.get("type"), "searchset")),
     "Bundle:bdl-3": lambda n, c: all(
-        eq(
-            ("request" in x1),
-            or_(or_(eq(c.resource.get("type"), "batch"), eq(c.resource.get("type"), "transaction")), eq(c.resource.get("type"), "history")),
-        )
-        is True
-        for x1 in n.get("entry", ())
+        eq(("request" in x1), is_in(c.resource.get("type"), ("batch", "transaction", "history"))) is True for x1 in n.get("entry", ())
     ),
     "Bundle:bdl-4": lambda n, c: all(
-        eq(
-            ("response" in x1),
-            or_(
-                or_(eq(c.resource.get("type"), "batch-response"), eq(c.resource.get("type"), "transaction-response")),
-                eq(c.resource.get("type"), "history"),
-            ),
-        )
-        is True
+        eq(("response" in x1), is_in(c.resource.get("type"), ("batch-response", "transaction-response", "history"))) is True
         for x1 in n.get("entry", ())
     ),
-    "Bundle:bdl-7": lambda n, c: or_(
-        eq(n.get("type"), "history"),
-        is_distinct(
-            [
-                (x2.get("fullUrl") or "") + (x2.get("resource", NONE).get("meta", NONE).get("versionId") or "")
-                for x2 in [x1 for x1 in n.get("entry", ()) if has(x1, "fullUrl", "_fullUrl")]
-            ]
-        ),
+    "Bundle:bdl-7": lambda n, c: (
+        (left := eq(n.get("type"), "history"))
+        or or_(
+            left,
+            is_distinct(
+                [
+                    (x2.get("fullUrl") or "") + (x2.get("resource", NONE).get("meta", NONE).get("versionId") or "")
+                    for x2 in [x1 for x1 in n.get("entry", ()) if has(x1, "fullUrl", "_fullUrl")]
+                ]
+            ),
+        )
     ),
     "Bundle:bdl-9": lambda n, c: implies(
         eq(n.get("type"), "document"),
@@ -268,10 +261,12 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
     "CapabilityStatement.rest.resource:cpb-12": lambda n, c: is_distinct([x1.get("name") for x1 in n.get("searchParam", ())]),
     "CapabilityStatement.rest:cpb-9": lambda n, c: is_distinct([x1.get("type") for x1 in n.get("resource", ())]),
     "CapabilityStatement:cpb-1": lambda n, c: (("rest" in n) or ("messaging" in n)) or ("document" in n),
-    "CapabilityStatement:cpb-14": lambda n, c: or_(ne(n.get("kind"), "instance"), ("implementation" in n)),
-    "CapabilityStatement:cpb-15": lambda n, c: or_(ne(n.get("kind"), "capability"), (("implementation" not in n) and ("software" in n))),
-    "CapabilityStatement:cpb-16": lambda n, c: or_(
-        ne(n.get("kind"), "requirements"), (("implementation" not in n) and ("software" not in n))
+    "CapabilityStatement:cpb-14": lambda n, c: (left := ne(n.get("kind"), "instance")) or or_(left, ("implementation" in n)),
+    "CapabilityStatement:cpb-15": lambda n, c: (
+        (left := ne(n.get("kind"), "capability")) or or_(left, (("implementation" not in n) and ("software" in n)))
+    ),
+    "CapabilityStatement:cpb-16": lambda n, c: (
+        (left := ne(n.get("kind"), "requirements")) or or_(left, (("implementation" not in n) and ("software" not in n)))
     ),
     "CapabilityStatement:cpb-2": lambda n, c: gt(
         int(has(n, "description", "_description")) + int(("software" in n)) + int(("implementation" in n)), 0
@@ -408,9 +403,9 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
     "QuestionnaireResponse.item:qrs-1": lambda n, c: not (("answer" in n) and ("item" in n)),
     "Range:rng-2": lambda n, c: or_((("low" not in n) or ("high" not in n)), le_quantity(n.get("low"), n.get("high"))),
     "Ratio:rat-1": lambda n, c: (("numerator" not in n) is not ("denominator" in n)) and (("numerator" in n) or ("extension" in n)),
-    "Reference:ref-1": lambda n, c: or_(
-        not_(starts_with(n.get("reference"), "#")),
-        is_in(substring(n.get("reference"), 1), [x2 for x1 in c.root.get("contained", ()) for x2 in one(x1.get("id"))]),
+    "Reference:ref-1": lambda n, c: (
+        (left := not_(starts_with(n.get("reference"), "#")))
+        or or_(left, is_in(substring(n.get("reference"), 1), [x2 for x1 in c.root.get("contained", ()) for x2 in one(x1.get("id"))]))
     ),
     "ServiceRequest:prr-1": lambda n, c: ("orderDetail" not in n) or ("code" in n),
     "SimpleQuantity:sqty-1": lambda n, c: not has(n, "comparator", "_comparator"),
