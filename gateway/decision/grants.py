@@ -18,7 +18,7 @@ from gateway.decision.rules import ALWAYS, Actor, CompiledConsent, Effect, Rule
 from gateway.identity import PartyId, ShelfId, ThreadId, shelf_party
 from gateway.parties.model import AddressKind, ConsentScope, Policy
 
-__all__ = ["Grant", "GrantState", "actor_resolver", "compile_grants", "permits_of", "receiver_problem", "zone_of"]
+__all__ = ["Grant", "GrantState", "actor_resolver", "compile_grants", "permits_of", "receiver_problem", "terms_of", "zone_of"]
 
 
 class GrantState(StrEnum):
@@ -107,15 +107,16 @@ def compile_grants(
         permits = any(r.effect is Effect.PERMIT for r in compiled.rules)
         return [], [Rejected(RejectReason.CONTRADICTORY_ROOT, "Consent.policyRule")] if permits else []
     rule = _with_base_deny(compiled)
+    kind = policy.parties[party].kind if party in policy.parties else ""
     rejected: list[Rejected] = []
     grants: list[Grant] = []
     for permit in permits_of(rule):
-        terms = _terms(permit, rule, policy, at)
+        terms = terms_of(permit, rule, policy, at)
         if isinstance(terms, Rejected):
             rejected.append(terms)
             continue
         for actor in permit.actors or ():
-            unfit = receiver_problem(actor, policy.scopes[terms.scope], policy, party)
+            unfit = receiver_problem(actor, policy.scopes[terms.scope], policy, party, kind)
             if unfit is not None:
                 rejected.append(Rejected(unfit, permit.path + ".actor"))
                 continue
@@ -143,27 +144,29 @@ def permits_of(consent: CompiledConsent) -> list[Rule]:
     return [r for r in consent.rules if r.depth == 1 and r.effect is Effect.PERMIT]
 
 
-def receiver_problem(actor: Actor, scope: ConsentScope, policy: Policy, recorder: PartyId) -> RejectReason | None:
+def receiver_problem(actor: Actor, scope: ConsentScope, policy: Policy, recorder: PartyId, recorder_kind: str) -> RejectReason | None:
     """Why this actor cannot be the receiver of this scope in a consent that this party records (R19; units: DOMAIN 4e)."""
     if actor.party is None or PartyId(actor.party) not in policy.parties:
         return RejectReason.UNKNOWN_ACTOR
     if scope.names_unit and actor.unit is None:
         return RejectReason.NO_UNIT
-    if actor.party == recorder and policy.parties[recorder].kind not in scope.self_recording_kinds:
+    if actor.party == recorder and recorder_kind not in scope.self_recording_kinds:
         return RejectReason.SELF_SERVING
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
+class Terms:
+    """What a permit gives beside its receivers and classes."""
+
     scope: str
     purposes: frozenset[str]
     starts: int
     ends: int | None
 
 
-def _terms(permit: Rule, consent: CompiledConsent, policy: Policy, at: int) -> _Terms | Rejected:
-    """What a permit gives beside its receivers, or what it lacks."""
+def terms_of(permit: Rule, consent: CompiledConsent, policy: Policy, at: int) -> Terms | Rejected:
+    """The terms of a permit that stands directly below the root, or what it lacks."""
     if permit.actors is None:
         return Rejected(RejectReason.NO_RECEIVER, permit.path)
     if permit.codes is None or len(permit.codes) != 1:
@@ -183,7 +186,7 @@ def _terms(permit: Rule, consent: CompiledConsent, policy: Policy, at: int) -> _
     if not ends and scope.lifetime is not None:
         return Rejected(RejectReason.NO_END, permit.path)
     starts = [x for x in (own.starts, consent.period.starts, consent.given) if x is not None]
-    return _Terms(scope.id, purposes, max(starts, default=at), min(ends, default=None))
+    return Terms(scope.id, purposes, max(starts, default=at), min(ends, default=None))
 
 
 def _with_base_deny(consent: CompiledConsent) -> CompiledConsent:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.decision.agreement import AgreementIndex, index_agreements
-from gateway.parties.model import ClassRule, DataClass, MatrixRow, Policy, SelectorKind, Service
+from gateway.parties.model import ClassRule, DataClass, MatrixRow, Policy, Service
 
 __all__ = ["GOES_WITH_ANY", "PolicyIndex", "RowPlan", "index_of"]
 
 GOES_WITH_ANY: Final = ("envelope", "pid", "urgency")
-"""Classes that say only that there is a transfer: they go with any permit, without being granted."""
+"""Classes that say only that there is a transfer: with those the policy adds (made by the hub), they go with any permit, ungranted."""
 
 _NEEDS: Final = "needs"
 _KEPT: Final = 8
@@ -55,8 +55,7 @@ def index_of(policy: Policy) -> PolicyIndex:
 
 
 def _build(policy: Policy) -> PolicyIndex:
-    hub_made = {c.id for c in policy.classes.values() if c.selectors and all(s.kind is SelectorKind.HUB for s in c.selectors)}
-    always = {c: ClassRule(c) for c in sorted({*GOES_WITH_ANY, *hub_made})}
+    always = {c: ClassRule(c) for c in sorted({*GOES_WITH_ANY, *policy.always})}
     rows: dict[tuple[str, str, str], tuple[RowPlan, ...]] = {}
     for row in policy.rows:
         for name in row.services:
