@@ -121,6 +121,10 @@ class _Places:
         if self._held is not None:
             self._settle(self._held)
             self._held = None
+        for seen in sorted(self.extra, key=lambda s: -1 if s.index is None else s.index):
+            if seen.index == self.next:  # the last entry, which came too early
+                self._lose(self.next, self.next + 1)
+                self.next += 1
 
     def _squeezed_in(self, held: _Seen) -> None:
         newest = self._newest
@@ -143,7 +147,7 @@ class _Places:
             self.next = held.index + 1
             self._newest = held
         else:
-            self._keep(held)
+            self._squeezed_in(held)
 
     def _keep(self, seen: _Seen) -> None:
         if len(self.extra) < FAULTS_LIMIT:
@@ -280,7 +284,7 @@ class Replay:
         for index in lost:
             writer, seq = names.get(index, (None, None))
             self._add(Fault(FaultKind.MISSING, "not in the export", index=index, writer=writer, seq=seq))
-        self._judge_numbers(moved_numbers, proven)
+        self._judge_numbers(moved_numbers)
         return sorted(self._faults, key=lambda fault: (fault.index is None, fault.index or 0))
 
     def _judge_lines(self, lost: list[int], proven: int) -> set[tuple[str, int]]:
@@ -320,7 +324,7 @@ class Replay:
         self._gaps = remaining
         return names
 
-    def _judge_numbers(self, accounted: set[tuple[str, int]], proven: int) -> None:
+    def _judge_numbers(self, accounted: set[tuple[str, int]]) -> None:
         """What only the chains show: numbers that were skipped, and numbers that came again."""
         skipped = {(gap.writer, seq) for gap in self._gaps for seq in range(gap.first, min(gap.until, gap.first + FAULTS_LIMIT))}
         for seen in self._repeated:
@@ -329,7 +333,8 @@ class Replay:
             number = seen.link[:2]
             if number in skipped:
                 skipped.discard(number)
-                if number not in accounted:
+                # where the indexes show which entry of this writer moved, the ones it passed are in order
+                if seen.link.writer not in {writer for writer, _ in accounted}:
                     self._add(seen.fault(FaultKind.MOVED, "comes after later entries of its writer"))
             elif number not in accounted:
                 self._add(seen.fault(FaultKind.ADDED, "its writer used this number already"))

@@ -204,7 +204,12 @@ class Sequencer:
         pending = await self._store.unsequenced(limit)
         if not pending:
             return 0
-        leaves = plan(self._heads, pending)
+        try:
+            leaves = plan(self._heads, pending)
+        except LogDamaged:
+            if await self._store.leaves(self._tree.size, 1):  # not a gap: another sequencer took what seems to be missing
+                raise SequencerConflict("leaves were added by another sequencer") from None
+            raise
         await self._store.append_leaves(self._tree.size, leaves)
         for leaf in leaves:
             self._tree.append(leaf.hash)
