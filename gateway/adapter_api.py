@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -40,6 +40,7 @@ __all__ = [
     "NeedsPerson",
     "Operation",
     "OutboundAdapter",
+    "Part",
     "Receipt",
     "Release",
     "Reply",
@@ -63,7 +64,30 @@ class Operation(StrEnum):
     RECALL = "recall"  # replace these by the closed shells given, and forget what they held
 
 
-@runtime_checkable
+class Part(Protocol):
+    """One resource as it lies on the shelf: final, never to be changed on the way."""
+
+    @property
+    def type(self) -> str:
+        """Its FHIR type."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Its id on this shelf, and so at the partner."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Its version on this shelf."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """FHIR R4 JSON."""
+        ...
+
+
 class Release(Protocol):
     """What one shelf's system is to be given: already decided, already minimised, final bytes.
 
@@ -82,8 +106,8 @@ class Release(Protocol):
         ...
 
     @property
-    def resources(self) -> tuple[bytes, ...]:
-        """FHIR R4 JSON, one resource each, in an order in which each refers only to earlier ones or to the directory."""
+    def parts(self) -> Sequence[Part]:
+        """The copies, in an order in which each refers only to earlier ones or to the directory."""
         ...
 
     @property
@@ -102,12 +126,12 @@ class Release(Protocol):
         ...
 
     @property
-    def classes(self) -> frozenset[str]:
+    def classes(self) -> Collection[str]:
         """The data classes that the resources hold."""
         ...
 
     @property
-    def obligations(self) -> frozenset[str]:
+    def obligations(self) -> Collection[str]:
         """The obligation and refrain codes that go with it (v3-ActCode), such as ``NORDSCLCDS``."""
         ...
 

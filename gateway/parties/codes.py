@@ -77,5 +77,5 @@ def _kinds(document: Document, roles: frozenset[str], mistakes: Mistakes) -> tup
             for index, role in enumerate(barred):
                 if role not in kind["roles"]:
                     mistakes.add(document.file, document.line((*place, "refused-on", owner, index)), f"{role!r} is not a role of this kind")
-                refused.setdefault(role, set()).add(owner)
-    return kinds, {role: frozenset(owners) for role, owners in refused.items()}
+                refused.setdefault(owner, set()).add(role)
+    return kinds, {owner: frozenset(barred) for owner, barred in refused.items()}

@@ -350,7 +350,7 @@ class Policy:
     clocks: tuple[ClockRule, ...]
     classes: Mapping[str, DataClass]
     forbidden: Mapping[str, str]  # forbidden input/identifier code -> class name
-    ingest: Mapping[str, Mapping[str, object]]  # resource type -> allowed element tree
+    ingest: Mapping[str, Mapping[str, ElementRule]]  # resource type -> member -> rule
     mixed_units: frozenset[str]  # names that are never an address (R17)
     clients: Mapping[ClientId, Client]
     endpoints: Mapping[ShelfId, Endpoint]
@@ -363,7 +363,7 @@ class Policy:
     always: frozenset[str] = frozenset()  # classes that go with every permit and need no grant (envelope, pid, urgency, hub-made)
     forbidden_elements: Mapping[str, str] = field(default_factory=dict)  # Type.element -> forbidden class
     narrative: frozenset[str] = frozenset()  # element names that hold free text wherever they stand
-    device_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)  # role -> device owners it is refused on (R18)
+    device_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)  # owner of a device -> roles refused on it (R18)
     manifests: Mapping[PartyId, Manifest] = field(default_factory=dict)
 
     def address_shelf(self, address: str) -> ShelfId | None:
