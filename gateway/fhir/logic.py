@@ -196,8 +196,10 @@ def _instant(text: str) -> datetime:
     return datetime.fromisoformat(f"{text[:17]}{second}{fraction.ljust(7, '0') if fraction else ''}{zone}").astimezone(UTC)
 
 
-def le_quantity(left: Node, right: Node) -> Truth:
+def le_quantity(left: Node | None, right: Node | None) -> Truth:
     """Of Quantity elements with the same unit; of others it isn't told (no unit conversion)."""
+    if left is None or right is None:
+        return None
     a, b = left.get("value"), right.get("value")
     if a is None or b is None or any(left.get(k) != right.get(k) for k in ("system", "code", "unit")):
         return None

@@ -1,12 +1,13 @@
 """Read a request body as one JSON object, strictly.
 
-Most bodies take the fast way: orjson reads them, and what orjson writes again is byte for byte what came, so nothing was lost: no duplicate
-member, no digit of a number. orjson itself refuses bad UTF-8, a byte order mark, NaN, Infinity, control characters and lone surrogates. Bodies with
-white space take a second way, one pass over the containers that counts members (the proof is at `_no_duplicates`). Whatever
-that can't tell is read again by the standard library's parser, which shows each member.
+Most bodies take the fast way: orjson reads them, and what orjson writes again is byte for byte what came, so nothing was lost: no
+duplicate member, no digit of a number. orjson itself refuses bad UTF-8, a byte order mark, NaN, Infinity, control characters and lone
+surrogates. Bodies with white space take a second way, one pass over the containers that counts members (the proof is at
+`_no_duplicates`). Whatever that can't tell is read again by the standard library's parser, which shows each member.
 
-Numbers. FHIR decimals keep their precision: `1.10` is not `1.1` (R4 datatypes, decimal). A number that Python's float writes back exactly as
-it came is a float; any other is an `orjson.Fragment`, which orjson writes back as it came. Nothing in the hub computes with such a number.
+Numbers. FHIR decimals keep their precision: `1.10` is not `1.1` (R4 datatypes, decimal). A number that Python's float writes back
+exactly as it came is a float; any other is an `orjson.Fragment`, which orjson writes back as it came. Nothing in the hub computes with
+such a number.
 """
 
 from __future__ import annotations

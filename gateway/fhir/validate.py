@@ -118,8 +118,8 @@ def _schema_findings(parts: list[_Part], instance: dict[str, list[Any]]) -> Iter
         counts[part.type] = index = counts.get(part.type, -1) + 1
         places[part.type, index] = part
     for error in islice(_schema().iter_errors(instance), _ERRORS_READ):
-        type_name, index, *steps = error.instance_path
-        part = places[str(type_name), int(index)]
+        type_name, number, *steps = error.instance_path
+        part = places[str(type_name), int(number)]
         yield part.path, explain(error, part.type, part.path, steps)
 
 

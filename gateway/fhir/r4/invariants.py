@@ -225,11 +225,9 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
         (left := or_((not has(n, "total", "_total")), eq(n.get("type"), "searchset"))) or or_(left, eq(n.get("type"), "history"))
     ),
     "Bundle:bdl-10": lambda n, c: implies(eq(n.get("type"), "document"), (n.get("timestamp") is not None)),
-    "Bundle:bdl-11": lambda n, c: implies(
-        eq(n.get("type"), "document"), is_type(first([x1 for x1 in n.get("entry", ())]).get("resource"), "Composition")
-    ),
+    "Bundle:bdl-11": lambda n, c: implies(eq(n.get("type"), "document"), is_type(first(n.get("entry", ())).get("resource"), "Composition")),
     "Bundle:bdl-12": lambda n, c: implies(
-        eq(n.get("type"), "message"), is_type(first([x1 for x1 in n.get("entry", ())]).get("resource"), "MessageHeader")
+        eq(n.get("type"), "message"), is_type(first(n.get("entry", ())).get("resource"), "MessageHeader")
     ),
     "Bundle:bdl-2": lambda n, c: or_((not any(("search" in x1) for x1 in n.get("entry", ()))), eq(n.get("type"), "searchset")),
     "Bundle:bdl-3": lambda n, c: all(
@@ -381,7 +379,7 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
                         x2
                         for x1 in n.get("component", ())
                         for x2 in one(x1.get("code"))
-                        if (len(intersect([x3 for x3 in x2.get("coding", ())], c.keys_at("code", "coding"))) > 0)
+                        if (len(intersect(x2.get("coding", ()), c.keys_at("code", "coding"))) > 0)
                     ]
                 )
                 > 0
