@@ -135,7 +135,7 @@ class _Builder:
         elif primitive and element.value_set:
             item = self._enum(element)
         else:
-            item = _ref(type_name)
+            item = _ref(self._attribute_type(element, type_name))
         if not element.is_array:
             return item
         if primitive:
@@ -144,6 +144,15 @@ class _Builder:
         if element.max != "*":
             array["maxItems"] = int(element.max)
         return array
+
+    def _attribute_type(self, element: Element, type_name: str) -> str:
+        """The definitions give Resource.id as a string; HL7's schema as what the datatypes page says, an id."""
+        if not element.attribute:
+            return type_name
+        listed = self._hl7(element.path.rpartition(".")[0])["properties"].get(element.name, {}).get("$ref", "").rpartition("/")[2]
+        if listed and listed != type_name:
+            self.differences.setdefault("type", {})[element.path] = [listed]
+        return listed or type_name
 
     def _enum(self, element: Element) -> Json:
         url = str(element.value_set).split("|")[0]

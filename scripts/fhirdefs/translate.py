@@ -220,7 +220,8 @@ class Translator:
             return _Code("number", f"len({value.base}.get({hop.keys[0]!r}, ()))")
         if hop.array:
             raise NotTranslated("count() of an array of primitives")
-        return _Code("number", f"int({self._exists(value).text})")
+        text = self._exists(value).text
+        return _Code("number", f"int{text}" if text.startswith("(") else f"int({text})")
 
     def _first(self, value: _Value) -> _Path:
         if not isinstance(value, _Path):

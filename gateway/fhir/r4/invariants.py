@@ -267,7 +267,7 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
         (left := ne(n.get("kind"), "requirements")) or or_(left, (("implementation" not in n) and ("software" not in n)))
     ),
     "CapabilityStatement:cpb-2": lambda n, c: gt(
-        int(has(n, "description", "_description")) + int(("software" in n)) + int(("implementation" in n)), 0
+        int(has(n, "description", "_description")) + int("software" in n) + int("implementation" in n), 0
     ),
     "CapabilityStatement:cpb-3": lambda n, c: or_(
         (not any(("endpoint" in x1) for x1 in n.get("messaging", ()))), eq(n.get("kind"), "instance")
