@@ -114,7 +114,14 @@ def test_a_cosignature_binds_its_time() -> None:
     shifted = raw[:4] + (1_700_000_001).to_bytes(8, "big") + raw[12:]
     assert WITNESS.verifier.vouches(CHECKPOINT.text, raw[4:])
     assert not WITNESS.verifier.vouches(CHECKPOINT.text, shifted[4:])
-    assert not WITNESS.verifier.vouches(CHECKPOINT.text, b"\xff" + raw[5:])
+
+
+def test_a_cosignature_from_beyond_the_end_of_time_is_refused() -> None:
+    at = 1 << 63
+    signature = WITNESS._private.sign(f"cosignature/v1\ntime {at}\n{CHECKPOINT.text}".encode())
+    assert not WITNESS.verifier.vouches(CHECKPOINT.text, at.to_bytes(8, "big") + signature)
+    with pytest.raises(NoteError, match="time"):
+        WITNESS.line(CHECKPOINT.text, at)
 
 
 def test_a_cosignature_is_not_taken_for_a_signature() -> None:

@@ -123,6 +123,7 @@ def test_every_proof_up_to_forty_leaves_holds_and_for_nothing_else() -> None:
             assert verify_inclusion(index, size, leaf_hash(data[index]), proof, root)
             assert not verify_inclusion((index + 1) % (size + 1), size, leaf_hash(data[index]), proof, root)
             assert not verify_inclusion(index, size, leaf_hash(b"other"), proof, root)
+            assert not verify_inclusion(index, 2 * size, leaf_hash(data[index]), proof, root)
             assert not verify_inclusion(index, size, leaf_hash(data[index]), [*proof, root], root)
             assert not proof or not verify_inclusion(index, size, leaf_hash(data[index]), proof[:-1], root)
         for first in range(1, size + 1):

@@ -237,6 +237,15 @@ async def test_a_checkpoint_of_another_key_or_log_stops_the_sequencer(key: Signe
         await Sequencer.restore(store, KEY)
 
 
+async def test_a_checkpoint_that_names_another_log_stops_the_sequencer() -> None:
+    store = filled()
+    await drained(store)
+    text = Checkpoint("other.example/log", 10, Tree(leaf.hash for leaf in store.tree).root()).text
+    store.checkpoints[0] = replace(store.checkpoints[0], note=f"{text}\n{KEY.line(text)}")
+    with pytest.raises(LogDamaged, match="of another log"):
+        await Sequencer.restore(store, KEY)
+
+
 async def test_a_former_key_is_accepted_when_named() -> None:
     store = filled()
     await drained(store)
@@ -296,6 +305,22 @@ async def test_run_seals_what_arrives_and_stops_clean() -> None:
     raw = store.checkpoints[-1].frontier
     frontier = Frontier(703, [raw[i : i + 32] for i in range(0, len(raw), 32)])
     assert frontier.root() == parse(store.checkpoints[-1].note).checkpoint.root
+
+
+async def test_an_entry_committed_as_the_stop_comes_is_still_sealed() -> None:
+    stop = asyncio.Event()
+
+    class LateStore(MemoryStore):
+        async def unsequenced(self, limit: int) -> Sequence[Pending]:
+            before = await super().unsequenced(limit)
+            if not stop.is_set():
+                write(self, {}, "late")
+                stop.set()
+            return before
+
+    store = LateStore()
+    await asyncio.wait_for(run(store, KEY, stop=stop, interval=0.01), 5)
+    assert [c.size for c in store.checkpoints] == [1]
 
 
 async def test_run_lets_trouble_out() -> None:

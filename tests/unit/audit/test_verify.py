@@ -179,6 +179,13 @@ def test_an_entry_in_a_second_spelling_is_not_accepted_even_with_its_hash() -> N
     assert named(check(log.lines()), FaultKind.DAMAGED, 11)
 
 
+def test_a_chain_that_does_not_start_where_its_writer_starts_is_named() -> None:
+    body = LOG.entries[0].body.replace(LOG.entries[0].prev.hex().encode(), b"0" * 64)
+    log = Log([replace(LOG.entries[0], body=body, hash=leaf_hash(body))])
+    log.seal()
+    assert named(check(log.lines()), FaultKind.CHAIN, 0, LOG.entries[0])
+
+
 # missing, moved, added
 
 
@@ -339,6 +346,18 @@ def test_what_is_not_an_export_is_not_judged(lines: list[bytes]) -> None:
     assert check(lines).exit_code is ExitCode.UNUSABLE
 
 
+def test_a_second_spelling_of_a_line_is_not_read() -> None:
+    assert check([LINES[0].replace(b'":', b'": '), *LINES[1:]]).exit_code is ExitCode.UNUSABLE
+    report = check([LINES[0], LINES[1].replace(b'{"checkpoint"', b'{"checkpoint":"","checkpoint"'), *LINES[2:]])
+    assert any(f.kind is FaultKind.DAMAGED and f.line == 2 for f in report.faults)
+
+
+def test_nothing_may_follow_the_end() -> None:
+    longer = make_log([*WRITERS, "a"], seal_at=[5, 12])
+    report = check([*LINES, longer.lines()[-2]])
+    assert [(f.kind, f.line) for f in report.faults] == [(FaultKind.DAMAGED, len(LINES) + 1)]
+
+
 def test_unreadable_keys_and_old_checkpoints_are_not_passed_over() -> None:
     assert verify_export(LINES, trusted_keys=["nonsense"]).exit_code is ExitCode.UNUSABLE
     assert verify_export(LINES, trusted_keys=[]).exit_code is ExitCode.UNUSABLE
@@ -347,6 +366,8 @@ def test_unreadable_keys_and_old_checkpoints_are_not_passed_over() -> None:
 
 def test_nothing_a_forger_wrote_is_repeated() -> None:
     lines = [re.sub(rb'"writer":"."', b'"writer":"\\\\u001b[2Jcanary"', line) for line in LINES]
+    body = b'{"prev":"%b","seq":1,"v":1,"writer":"canary \\u001b[2J"}' % (b"0" * 64)
+    lines.insert(4, b'{"entry":%b,"hash":"%b","index":1}\n' % (body, leaf_hash(body).hex().encode()))
     lines.insert(5, b'canary {"entry"\n')
     lines.insert(1, b'{"canary":1}\n')
     report = check(lines)
