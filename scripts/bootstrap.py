@@ -84,17 +84,17 @@ def environment_for_installers() -> dict[str, str]:
 
 def install_build_tools(environment: Mapping[str, str]) -> None:
     """Install the build backend and, where it has a wheel for this machine, uv: both pinned, both with hashes."""
-    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"]
+    pip: list[str | Path] = [PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"]
     if run([*pip, "-r", LOCKS / "build.lock"], environment):
         return
     without_uv = VENV / "build-without-uv.lock"
-    without_uv.write_text(_drop_requirement((LOCKS / "build.lock").read_text(encoding="utf-8"), "uv"), encoding="utf-8")
+    without_uv.write_text(without_requirement((LOCKS / "build.lock").read_text(encoding="utf-8"), "uv"), encoding="utf-8")
     say("uv has no ready-made package for this machine; using pip")
     if not run([*pip, "-r", without_uv], environment):
         sys.exit("set-up: the build tools could not be installed; see the messages above (is a package index reachable?)")
 
 
-def _drop_requirement(lock: str, name: str) -> str:
+def without_requirement(lock: str, name: str) -> str:
     """A lock file's text without the entry for one package."""
     kept: list[str] = []
     dropping = False
@@ -123,8 +123,8 @@ def install_locked(name: str, environment: Mapping[str, str]) -> None:
 
 def install_project(environment: Mapping[str, str]) -> None:
     """Install this folder itself as an editable package, for its `gateway` command; its dependencies are there already."""
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--editable", ROOT]
-    if not run(command, environment):
+    command: list[str | Path] = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    if not run([*command, "--editable", ROOT], environment):
         sys.exit("set-up: the gateway itself could not be installed; see the messages above")
 
 
