@@ -146,7 +146,7 @@ class VerifyReport:
                 "THE KEY WAS TAKEN FROM THE EXPORT ITSELF. This shows that the export agrees with itself, not who made it. "
                 "Give the log's key (--key), or an old checkpoint that you kept (--since)."
             )
-        if self.unsealed:
+        if self.unsealed and not self.faults:
             out.append(
                 f"the last {self.unsealed} entries are not sealed yet, so nothing proves them. "
                 "That is usual for about the last second; if it is more, ask for a newer checkpoint."

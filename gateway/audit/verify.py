@@ -230,5 +230,5 @@ def _against_old(old: _Signed, replay: Replay) -> Fault:
     if size > replay.entries:
         say = f"the old checkpoint covers {size} entries, the export holds {replay.entries}: the log shrank"
         return Fault(FaultKind.SHRANK, say, index=replay.entries, until=size, size=size)
-    say = "the old checkpoint was signed over other content: history was rewritten"
+    say = "the old checkpoint was signed over other content: history was rewritten, or this export was altered"
     return Fault(FaultKind.REWRITTEN, say, index=0, until=size, size=size)
