@@ -76,4 +76,4 @@ def test_an_action_needs_its_own_scope() -> None:
 
 def test_a_registration_names_known_scopes_one_by_one() -> None:
     assert registration_problems(["system/Task.rus", "transfer.offer"]) == ()
-    assert len(registration_problems(["system/*.rs", "transfer.offr", "patient/Task.rs", "system/Task.sr"])) == 4
+    assert len(registration_problems(["system/*.rs", "transfer.offr", "patient/Task.rs", "system/Task.sr", "system/Task."])) == 5
