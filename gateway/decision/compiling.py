@@ -266,6 +266,8 @@ def _codes(p: Mapping[str, Any], path: str) -> frozenset[str] | None:
     found: set[str] = set()
     for i, concept in enumerate(_members(p, "code", path)):
         where = f"{path}.code[{i}]"
+        if "coding" not in concept:
+            raise _NotUnderstood(RejectReason.UNKNOWN_CODE, where)
         for coding in _members(concept, "coding", where):
             system, code = _coding(coding, where)
             found.add(code if system == CONSENT_SCOPE else f"{system}|{code}")

@@ -111,7 +111,7 @@ def _judge(consent: CompiledConsent, request: ConsentRequest, rank: int | None) 
         if rule.effect is Effect.DENY:
             if _touches(rule, request, rank):
                 return Why.RULE_DENIES, rule
-        elif _covers(rule, request, rank) and all(_covers(rules[i], request, rank) for i in rule.within):
+        elif _covers(rule, request, rank) and (not rule.within or all(_covers(rules[i], request, rank) for i in rule.within)):
             return Why.RULE_PERMITS, rule
     if consent.base is Effect.PERMIT:
         return (Why.BASE_PERMITS, consent.root) if _covers(consent.root, request, rank) else (Why.NO_RULE_MATCHES, None)
@@ -122,13 +122,13 @@ def _judge(consent: CompiledConsent, request: ConsentRequest, rank: int | None) 
 
 def _covers(rule: Rule, r: ConsentRequest, rank: int | None) -> bool:
     """Whether every condition surely holds: how a permit, and what stands around it, matches. What most often fails comes first."""
-    if rule.classes is not None and r.data_class not in rule.classes and _type_key(r) not in rule.classes:
+    if rule.classes is not None and r.data_class not in rule.classes and not _names_type(rule.classes, r):
         return False
     if rule.codes is not None and r.scope not in rule.codes and not (r.codes and not rule.codes.isdisjoint(r.codes)):
         return False
     if rule.purposes is not None and not (r.purposes and r.purposes <= rule.purposes):
         return False
-    if rule.actors is not None and not any(_is(actor, r) for actor in rule.actors):
+    if rule.actors is not None and not _is_one(rule.actors, r):
         return False
     if rule.actions is not None and r.action not in rule.actions:
         return False
@@ -143,13 +143,13 @@ def _covers(rule: Rule, r: ConsentRequest, rank: int | None) -> bool:
 
 def _touches(rule: Rule, r: ConsentRequest, rank: int | None) -> bool:
     """Whether every condition may hold: how a deny matches. What the request does not say counts as matching."""
-    if rule.classes is not None and not _class_touches(rule.classes, r):
+    if rule.classes is not None and r.data_class not in rule.classes and not _class_touches(rule.classes, r):
         return False
-    if rule.codes is not None and not _code_touches(rule.codes, r):
+    if rule.codes is not None and r.scope not in rule.codes and not _code_touches(rule.codes, r):
         return False
     if rule.purposes is not None and r.purposes and rule.purposes.isdisjoint(r.purposes):
         return False
-    if rule.actors is not None and not any(_may_be(actor, r) for actor in rule.actors):
+    if rule.actors is not None and not _may_be_one(rule.actors, r):
         return False
     if rule.actions is not None and r.action is not None and r.action not in rule.actions:
         return False
@@ -162,46 +162,52 @@ def _touches(rule: Rule, r: ConsentRequest, rank: int | None) -> bool:
     return rule.data is None or r.data is None or not rule.data.isdisjoint(r.data)
 
 
-def _type_key(r: ConsentRequest) -> str | None:
-    return None if r.resource_type is None else "type|" + r.resource_type
+def _names_type(classes: frozenset[str], r: ConsentRequest) -> bool:
+    return r.resource_type is not None and "type|" + r.resource_type in classes
 
 
 def _class_touches(classes: frozenset[str], r: ConsentRequest) -> bool:
-    for value in classes:
-        known = r.resource_type if value.startswith("type|") else r.data_class
-        if known is None or value in (r.data_class, _type_key(r)):
-            return True
-    return False
+    """Whether a class may be among these, when the data class asked for is not."""
+    if r.data_class is not None and r.resource_type is not None:
+        return _names_type(classes, r)
+    return any((r.resource_type if value.startswith("type|") else r.data_class) is None for value in classes) or _names_type(classes, r)
 
 
 def _code_touches(codes: frozenset[str], r: ConsentRequest) -> bool:
+    """Whether a code may be among these, when the scope asked for is not."""
     for value in codes:
         if "|" in value:
             if r.codes is None or value in r.codes:
                 return True
-        elif r.scope is None or value == r.scope:
+        elif r.scope is None:
             return True
     return False
 
 
-def _is(actor: Actor, r: ConsentRequest) -> bool:
-    return (
-        (actor.party is None or actor.party == r.receiver_party)
-        and (actor.unit is None or actor.unit == r.receiver_unit)
-        and (actor.role is None or actor.role == r.receiver_role)
-        and (actor.person is None or actor.person == r.receiver_person)
-        and (actor.group is None or (r.receiver_groups is not None and actor.group in r.receiver_groups))
-    )
+def _is_one(actors: tuple[Actor, ...], r: ConsentRequest) -> bool:
+    for a in actors:
+        if (
+            (a.party is None or a.party == r.receiver_party)
+            and (a.unit is None or a.unit == r.receiver_unit)
+            and (a.role is None or a.role == r.receiver_role)
+            and (a.person is None or a.person == r.receiver_person)
+            and (a.group is None or (r.receiver_groups is not None and a.group in r.receiver_groups))
+        ):
+            return True
+    return False
 
 
-def _may_be(actor: Actor, r: ConsentRequest) -> bool:
-    return (
-        (actor.party is None or r.receiver_party is None or actor.party == r.receiver_party)
-        and (actor.unit is None or r.receiver_unit is None or actor.unit == r.receiver_unit)
-        and (actor.role is None or r.receiver_role is None or actor.role == r.receiver_role)
-        and (actor.person is None or r.receiver_person is None or actor.person == r.receiver_person)
-        and (actor.group is None or r.receiver_groups is None or actor.group in r.receiver_groups)
-    )
+def _may_be_one(actors: tuple[Actor, ...], r: ConsentRequest) -> bool:
+    for a in actors:
+        if (
+            (a.party is None or r.receiver_party is None or a.party == r.receiver_party)
+            and (a.unit is None or r.receiver_unit is None or a.unit == r.receiver_unit)
+            and (a.role is None or r.receiver_role is None or a.role == r.receiver_role)
+            and (a.person is None or r.receiver_person is None or a.person == r.receiver_person)
+            and (a.group is None or r.receiver_groups is None or a.group in r.receiver_groups)
+        ):
+            return True
+    return False
 
 
 def _rank(labels: frozenset[str] | None) -> int | None:

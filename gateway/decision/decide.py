@@ -137,8 +137,11 @@ def _classes(
             else:
                 note = None
                 used.update((g.id, g) for g in own.grants)
+        elif name in granted:
+            note = None
         else:
-            note = None if name in granted else Note.CLASS_NOT_GRANTED
+            listed = any(name in g.classes for g in found.grants)
+            note = Note.CLASS_DENIED_BY_CONSENT if listed else Note.CLASS_NOT_GRANTED
         if note is None and rule.from_state is not None and not _has_reached(ask, rule.from_state):
             note = Note.CLASS_NOT_YET
             coming = True

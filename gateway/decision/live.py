@@ -61,7 +61,7 @@ def usable_grants(
         best: Granted | None = None
         speaking = [g.rule for g in ask.grants if g.rule is not None and _in_force(g, ask.at)]
         for purpose in sorted(purposes):
-            found = _for_purpose(ask, fitting, speaking, scope, purpose, classes, index)
+            found = _for_purpose(ask, fitting, speaking, purpose, classes, index)
             if found is not None and (best is None or len(found.classes or ()) > len(best.classes or ())):
                 best = found
         if best is not None:
@@ -107,23 +107,26 @@ def _for_purpose(
     ask: Ask,
     fitting: list[Grant],
     speaking: list[CompiledConsent],
-    scope: str,
     purpose: str,
     classes: Mapping[str, ClassRule],
     index: PolicyIndex,
 ) -> Granted | None:
     """What the grants allow for one purpose; None when every class of every one of them is excluded."""
+    wanted = ask.present & classes.keys()
     usable: list[tuple[Grant, frozenset[str]]] = []
     for grant in fitting:
         if purpose in grant.purposes:
-            allowed = grant.classes if not speaking else _spoken(ask, grant, speaking, scope, purpose, index)
+            allowed = grant.classes
+            if speaking:
+                asked = allowed & wanted
+                allowed = _spoken(ask, grant, asked, speaking, purpose, index)
+                allowed = allowed or _spoken(ask, grant, grant.classes - asked, speaking, purpose, index)
             if allowed:
                 usable.append((grant, allowed))
     if not usable:
         return None
     if len(usable) > 1:
         usable.sort(key=lambda pair: (pair[0].ends is not None, -(pair[0].ends or 0), pair[0].id))
-    wanted = ask.present & classes.keys()
     grants: list[Grant] = []
     have: frozenset[str] = frozenset()
     for grant, allowed in usable:
@@ -134,15 +137,17 @@ def _for_purpose(
     return Granted(purpose, tuple(grants), have)
 
 
-def _spoken(ask: Ask, grant: Grant, speaking: list[CompiledConsent], scope: str, purpose: str, index: PolicyIndex) -> frozenset[str]:
-    """The grant's classes that its own consent allows in full, and from which no consent of the thread excludes this receiver by name."""
+def _spoken(
+    ask: Ask, grant: Grant, classes: frozenset[str], speaking: list[CompiledConsent], purpose: str, index: PolicyIndex
+) -> frozenset[str]:
+    """Those of the classes that the grant's own consent allows in full, and from which no consent excludes this receiver by name."""
     allowed = set()
-    for name in grant.classes:
+    for name in classes:
         request = ConsentRequest(
             receiver_party=ask.receiver.id,
             receiver_unit=ask.receiver_unit or grant.receiver_unit,
             receiver_role=ask.receiver_role,
-            scope=scope,
+            scope=grant.scope,
             purposes=frozenset((purpose,)),
             data_class=name,
             at=ask.at,
