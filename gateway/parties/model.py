@@ -178,6 +178,7 @@ class MatrixRow:
     cross_region: bool = False
     status_view: StatusView | None = None  # narrower than the sender's own, for this row
     returns_decision: bool = True  # whether the receiver's decision code goes back to the sender
+    region: str = ""  # whose senders it is for; "" = any
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,7 @@ class ClockRule:
     stopped_by: frozenset[str] = frozenset()  # task-output codes that stop it whatever the state
     after_eta: timedelta | None = None  # when an arrival time is known, due this long after it instead
     business_days: bool = False  # `due` counts whole business days of the region
+    region: str = ""  # whose transfers it is for (the receiver's region); "" = any
 
 
 @dataclass(frozen=True, slots=True)

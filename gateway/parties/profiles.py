@@ -169,6 +169,7 @@ class _Reader:
                     cross_region=item.get("cross-region", False),
                     status_view=StatusView(view) if view else None,
                     returns_decision=item.get("returns-decision", True),
+                    region=self.document.data["region"],
                 )
             )
         return result
@@ -251,6 +252,7 @@ class _Reader:
                     stopped_by=self.all_known("task-output", item.get("stopped-by", []), (*place, "stopped-by")),
                     after_eta=duration(item["after-eta"]) if "after-eta" in item else None,
                     business_days=business,
+                    region=self.document.data["region"],
                 )
             )
         return result

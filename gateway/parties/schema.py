@@ -45,14 +45,35 @@ def _at(place: Place) -> str:
 
 
 def _deepest(error: ValidationError) -> ValidationError:
-    """Of a choice that no branch fits, the complaint that got furthest: it is the branch the writer meant."""
+    """Of a choice that no branch fits, the complaint of the branch that the writer meant.
+
+    That is the only one whose type and fixed members fit, or else the one whose complaint lies deepest.
+    """
     match error.kind:
         case ValidationErrorKind.AnyOf(context=branches) | ValidationErrorKind.OneOfNotValid(context=branches):
-            inner = [_deepest(each) for branch in branches for each in branch]
-            best = max(inner, key=lambda each: len(each.instance_path), default=error)
-            return best if len(best.instance_path) > len(error.instance_path) else error
+            top = len(error.instance_path)
+            meant = [branch for branch in branches if branch and not any(_other_form(each, top) for each in branch)]
+            if len(meant) == 1:
+                return max(map(_deepest, meant[0]), key=_depth)
+            best = max((_deepest(each) for branch in branches for each in branch), key=_depth, default=error)
+            return best if _depth(best) > top else error
         case _:
             return error
+
+
+def _depth(error: ValidationError) -> int:
+    return len(error.instance_path)
+
+
+def _other_form(error: ValidationError, top: int) -> bool:
+    """Whether this complaint says that another branch was meant: the type is another, or a fixed member has another value."""
+    match error.kind:
+        case ValidationErrorKind.Type():
+            return _depth(error) == top
+        case ValidationErrorKind.Constant():
+            return _depth(error) <= top + 1
+        case _:
+            return False
 
 
 def _reason(error: ValidationError) -> str:
