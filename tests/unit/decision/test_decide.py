@@ -154,6 +154,13 @@ def test_a_basis_that_needs_no_consent_is_never_assumed() -> None:
     assert permitted(to_police(grants=granted(STATEMENT, by="harbour"))).row.id == "vs-p"
 
 
+def test_a_stated_basis_is_the_one_used() -> None:
+    grants = granted(STATEMENT, by="harbour")
+    answer = permitted(to_police(grants=grants, basis="serious-harm"))
+    assert (answer.row.id, answer.grants) == ("vs-p-harm", ())
+    assert permitted(to_police(grants=grants, basis="consent-express")).row.id == "vs-p"
+
+
 def test_consent_switched_off_as_a_basis_stops_everything() -> None:
     off = replace(POLICY, bases={"consent-express": replace(POLICY.bases["consent-express"], enabled=False)})
     answer = decide(ask(granted(WARM)), off)
@@ -269,6 +276,22 @@ def test_an_exclusion_by_name_holds_in_every_consent_of_the_thread() -> None:
     assert denied(ask(granted(WARM, excludes))).refusal is Refusal.NO_CONSENT
     permitted(ask(granted(WARM, excludes), receiver_role="cic-on-call", receiver_unit=None))
     denied(ask(granted(WARM, excludes), receiver_role=None))  # who it is, is not known
+
+
+def test_an_exclusion_lapses_with_the_consent_it_stands_in() -> None:
+    (excludes,) = granted(consent(warm(provision("deny", to=["PractitionerRole/harbour.ht-cic"]))))
+    live = granted(consent(warm(classes=(*GIVEN, "legal-name"))))
+    denied(ask((*live, excludes)))
+    permitted(ask((*live, replace(excludes, id="x", state=GrantState.SUPERSEDED))))
+    permitted(ask((*live, replace(excludes, id="x", ends=NOW - 1))))
+    permitted(ask((*live, replace(excludes, id="x", starts=NOW + 1))))
+
+
+def test_a_consent_with_exceptions_reaches_the_units_backups_too() -> None:
+    grants = granted(consent(warm(provision("deny", classes=["reason"]), to="PractitionerRole/harbour.ht-cic")))
+    for unit, role in (("ht", "ht-cic"), ("ht", None), (None, "cic-on-call")):
+        answer = permitted(ask(grants, receiver_unit=unit, receiver_role=role))
+        assert answer.withheld == {"reason": "class-denied-by-consent"}
 
 
 def test_a_class_that_one_consent_denies_may_still_go_under_another() -> None:

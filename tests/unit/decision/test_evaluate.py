@@ -153,6 +153,13 @@ def test_confidentiality_is_a_ceiling_for_a_permit_and_a_floor_for_a_deny(effect
     assert evaluate([compiled(consent(*rules))], request(labels=frozenset(labels))).permit is permit
 
 
+def test_of_several_confidentiality_codes_a_permit_takes_the_highest_and_a_deny_the_lowest() -> None:
+    both = [*label("N"), *label("V")]
+    restricted = request(labels=frozenset({"R"}))
+    assert evaluate([compiled(consent(provision("permit", securityLabel=both)))], restricted).permit
+    assert not evaluate([compiled(consent(provision("permit"), provision("deny", securityLabel=both)))], restricted).permit
+
+
 def test_a_deny_under_a_permit_wins_where_it_matches() -> None:
     made = compiled(consent(provision("permit", provision("deny", classes=["reason"]), to=[HARBOUR])))
     assert evaluate([made], request()).permit

@@ -63,6 +63,14 @@ def test_the_period_of_the_root_bounds_the_grant() -> None:
     assert (grant.starts, grant.ends) == (NOW, NOW + HOUR)
 
 
+def test_a_permit_outlasts_neither_itself_nor_the_consent_around_it() -> None:
+    for own, root in ((NOW + HOUR, NOW + 2 * HOUR), (NOW + 2 * HOUR, NOW + HOUR)):
+        resource = consent(warm(period=(NOW - HOUR, own)))
+        resource["provision"]["period"] = {"end": instant(root)}
+        (grant,), _ = grants_of(resource)
+        assert grant.ends == NOW + HOUR
+
+
 def test_a_scope_until_withdrawn_needs_no_end() -> None:
     (grant,), _ = grants_of(consent(warm(scope="court-support", purposes=("HLEGAL",), period=None)))
     assert grant.ends is None

@@ -26,7 +26,7 @@ TIMES = (NOW - 2 * HOUR, NOW - HOUR, NOW, NOW + HOUR)
 
 
 def some(values: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
-    return st.one_of(st.just([]), st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True))
+    return st.one_of(st.just([]), st.just([]), st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True))
 
 
 def spans() -> st.SearchStrategy[tuple[int, int] | None]:
@@ -38,7 +38,7 @@ def spans() -> st.SearchStrategy[tuple[int, int] | None]:
 def provisions(draw: st.DrawFn, depth: int = 3) -> dict[str, Any]:
     nested = draw(st.lists(provisions(depth - 1), max_size=2)) if depth > 1 else []
     return provision(
-        draw(st.sampled_from(("permit", "deny"))),
+        draw(st.sampled_from(("permit", "permit", "deny"))),
         *nested,
         to=draw(some(RECEIVERS)),
         scope=draw(some(SCOPES)),
@@ -59,12 +59,12 @@ def consents(draw: st.DrawFn) -> dict[str, Any]:
 
 requests = st.builds(
     ConsentRequest,
-    receiver_party=st.sampled_from((None, "harbour", "clinic", "constable")),
-    receiver_unit=st.sampled_from((None, "ht", "north")),
-    receiver_role=st.sampled_from((None, "ht-cic", "cic")),
-    scope=st.sampled_from((None, *SCOPES)),
+    receiver_party=st.sampled_from(("harbour", "harbour", "clinic", "constable", None)),
+    receiver_unit=st.sampled_from(("ht", "ht", "north", None)),
+    receiver_role=st.sampled_from(("ht-cic", "ht-cic", "cic", None)),
+    scope=st.sampled_from((*SCOPES, *SCOPES, None)),
     purposes=st.frozensets(st.sampled_from(PURPOSES), max_size=2),
-    data_class=st.sampled_from((None, *NAMES)),
+    data_class=st.sampled_from((*NAMES, *NAMES, None)),
     at=st.sampled_from(TIMES),
 )
 
