@@ -53,10 +53,10 @@ SUPPORTED: Final = (
 
 def build(sources: Sources) -> dict[Path, str]:
     """Every generated file and its text."""
-    types = read_types(sources, SUPPORTED)
+    types, altered = read_types(sources, SUPPORTED)
     schema, notes = build_schema(sources, types, SUPPORTED)
     rules = invariants(types)
-    record = {"sources": [SCHEMA_PACKAGE, DEFINITIONS_PACKAGE], **notes, "invariants": rules.record}
+    record = {"sources": [SCHEMA_PACKAGE, DEFINITIONS_PACKAGE], **notes, "alteredByTheCarrier": altered, "invariants": rules.record}
     return {
         R4 / "schema.json": compact(schema),
         R4 / "model.json": compact(model(sources, types, SUPPORTED)),

@@ -46,7 +46,6 @@ Truth = bool | None
 NONE: Final[Node] = {}
 """An element that isn't there, so that a path can go on."""
 
-_NONE_CONTAINED: Final[Mapping[str, str]] = {}
 _DATE: Final = 10  # YYYY-MM-DD
 _SECOND: Final = 19  # YYYY-MM-DDThh:mm:ss
 
@@ -56,13 +55,11 @@ class Context:
 
     __slots__ = ("_keys", "contained", "contained_ids", "resource", "root")
 
-    def __init__(self, resource: Node, root: Node) -> None:
+    def __init__(self, resource: Node, root: Node, contained: Mapping[str, str]) -> None:
         self.resource = resource
         self.root = root
-        self.contained: Mapping[str, str] = _NONE_CONTAINED
-        if "contained" in root:
-            self.contained = {r["id"]: r["resourceType"] for r in root["contained"] if isinstance(r.get("id"), str)}
-        self.contained_ids = self.contained.keys()
+        self.contained = contained  # of the root: id -> type
+        self.contained_ids = contained.keys()
         self._keys: dict[tuple[str, ...], frozenset[bytes]] = {}
 
     def keys_at(self, *path: str) -> frozenset[bytes]:

@@ -23,12 +23,14 @@ _STRUCTURE: Final = "http://hl7.org/fhir/StructureDefinition/"
 
 
 class ReferenceContext(Context):
-    """Also knows the entries of the Bundle that the resource lies in, by fullUrl."""
+    """Also knows the entries of the Bundle that the resource lies in: fullUrl -> type."""
 
     __slots__ = ("entries",)
 
-    def __init__(self, resource: Mapping[str, Any], root: Mapping[str, Any], entries: Mapping[str, str]) -> None:
-        super().__init__(resource, root)
+    def __init__(
+        self, resource: Mapping[str, Any], root: Mapping[str, Any], contained: Mapping[str, str], entries: Mapping[str, str]
+    ) -> None:
+        super().__init__(resource, root, contained)
         self.entries = entries
 
 

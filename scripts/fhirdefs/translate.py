@@ -284,7 +284,7 @@ class Translator:
     def _list(self, value: _Value) -> str:
         if isinstance(value, _Code):
             return value.text if value.kind == "list" else f"({value.text},)"
-        if value.base == "c.root" and [h.path for h in value.hops] == ["DomainResource.contained", "Resource.id"]:
+        if value.base == "c.root" and [h.keys for h in value.hops] == [("contained",), ("id",)]:
             return "c.contained_ids"
         if len(value.hops) == 1 and value.hops[0].array and len(value.hops[0].keys) == 1:
             return f"{value.base}.get({value.hops[0].keys[0]!r}, ())"

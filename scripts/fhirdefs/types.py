@@ -13,6 +13,7 @@ __all__ = ["Constraint", "Element", "Type", "read_types"]
 _SYSTEM: Final = "http://hl7.org/fhirpath/System."
 _FHIR_TYPE: Final = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
 _TARGET: Final = "http://hl7.org/fhir/StructureDefinition/"
+_DECIDES: Final = ("min", "max", "type", "binding", "contentReference", "definition")
 _BINDING_LIMIT: Final = "required"
 
 
@@ -70,22 +71,26 @@ class Type:
     extensible: bool = False  # a primitive whose `_` sibling may be there; xhtml has none
 
 
-def read_types(sources: Sources, supported: tuple[str, ...]) -> dict[str, Type]:
-    """`supported` and every data type they reach, with Resource and DomainResource (needed to read invariants)."""
+def read_types(sources: Sources, supported: tuple[str, ...]) -> tuple[dict[str, Type], list[str]]:
+    """`supported` and every data type they reach, with Resource and DomainResource (needed to read invariants).
+
+    Also the paths of the elements that the carrier of the definitions has altered, which are read as HL7 published them.
+    """
+    altered: list[str] = []
     types: dict[str, Type] = {}
     todo = [*supported, "Resource", "DomainResource", "Element", "Extension"]
     while todo:
         name = todo.pop()
         if name in types:
             continue
-        for read in _read(sources.structures[name], sources):
+        for read in _read(sources.structures[name], sources, altered):
             types[read.name] = read
             for element in read.elements.values():
                 todo += [t for t in element.types if t in sources.structures and t not in types]
-    return types
+    return types, sorted(altered)
 
 
-def _read(structure: dict[str, Any], sources: Sources) -> Iterator[Type]:
+def _read(structure: dict[str, Any], sources: Sources, altered: list[str]) -> Iterator[Type]:
     name = structure["type"]
     elements = structure["snapshot"]["element"]
     kind = structure["kind"]
@@ -93,6 +98,11 @@ def _read(structure: dict[str, Any], sources: Sources) -> Iterator[Type]:
     types = {name: Type(name, kind)}
     for raw in elements:
         path = raw["path"]
+        if kind != "primitive-type" and path in sources.data_elements:
+            published = {k: sources.data_elements[path].get(k) for k in _DECIDES}
+            if any(raw.get(k) != published[k] for k in _DECIDES):
+                altered.append(path)
+                raw = {**raw, **{k: v for k, v in published.items() if v is not None}}
         constraints = _constraints(raw, name)
         if path == name:
             types[name].constraints = constraints

@@ -402,8 +402,7 @@ RULES: Final[Mapping[str, Callable[[Mapping[str, Any], Context], bool | None]]] 
     "Range:rng-2": lambda n, c: or_((("low" not in n) or ("high" not in n)), le_quantity(n.get("low"), n.get("high"))),
     "Ratio:rat-1": lambda n, c: (("numerator" not in n) is not ("denominator" in n)) and (("numerator" in n) or ("extension" in n)),
     "Reference:ref-1": lambda n, c: (
-        (left := not_(starts_with(n.get("reference"), "#")))
-        or or_(left, is_in(substring(n.get("reference"), 1), [x2 for x1 in c.root.get("contained", ()) for x2 in one(x1.get("id"))]))
+        (left := not_(starts_with(n.get("reference"), "#"))) or or_(left, is_in(substring(n.get("reference"), 1), c.contained_ids))
     ),
     "ServiceRequest:prr-1": lambda n, c: ("orderDetail" not in n) or ("code" in n),
     "SimpleQuantity:sqty-1": lambda n, c: not has(n, "comparator", "_comparator"),
