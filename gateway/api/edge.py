@@ -1,0 +1,210 @@
+"""The edge of every FHIR route: who calls, may she, is it well formed; and the one error path, audited.
+
+The order of checks is the order of answers: token, scope, device, address and agreement, shape. Everything here is decided
+without looking at any person.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.errors import STATUS, answer, unexpected
+from gateway.api.reading import read_body
+from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.clock import instant, millis
+from gateway.fhir.validate import validate
+from gateway.identity import Caller
+from gateway.oauth.devices import DeviceRule
+from gateway.oauth.scopes import ActionScope, Interaction, allows, has_action
+from gateway.oauth.tokens import AccessTokens
+from gateway.parties.directory import Directory
+from gateway.parties.ingest import Gate
+from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.storage.writer import StorageError, unavailable
+from gateway.storage.writeset import WriteSet
+from gateway.transfers.intake import Entry
+from gateway.transfers.routing import check_route
+from gateway.transfers.service import Referrals
+from gateway.transfers.work import Parts
+
+__all__ = ["WRITES", "Edge", "Seen"]
+
+Json = dict[str, Any]
+log = structlog.get_logger("gateway.api")
+
+_OFFER, _ACCEPT = ActionScope.TRANSFER_OFFER, ActionScope.TRANSFER_ACCEPT
+_RECORD, _OUTWARD = ActionScope.CONSENT_RECORD, ActionScope.CONSENT_RECORD_OUTWARD
+WRITES: Final[Mapping[tuple[str, str], tuple[ActionScope, ...]]] = {
+    ("POST", "Patient"): (_OFFER, _RECORD, _OUTWARD),
+    ("PUT", "Patient"): (_OFFER, _ACCEPT, _RECORD, _OUTWARD),
+    ("POST", "Consent"): (_RECORD, _OUTWARD),
+    ("PUT", "Consent"): (_RECORD, _OUTWARD),
+    ("POST", "ServiceRequest"): (_OFFER,),
+    ("PUT", "ServiceRequest"): (_OFFER,),
+    ("POST", "Task"): (_OFFER,),
+    ("PUT", "Task"): (_OFFER, _ACCEPT),
+    ("PATCH", "Task"): (_OFFER, _ACCEPT),
+    ("POST", "Communication"): (ActionScope.MESSAGE_SEND,),
+}
+"""The action scopes of which a write needs one, beside the SMART scope of its FHIR interaction."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """One request, once its caller is known."""
+
+    caller: Caller
+    correlation: str
+    at: int
+
+
+class Edge:
+    """Built once; shared by all FHIR routes."""
+
+    def __init__(
+        self,
+        *,
+        tokens: AccessTokens,
+        device: DeviceRule,
+        gate: Callable[[], Gate],
+        directory: Callable[[], Directory],
+        referrals: Referrals,
+        parts: Parts,
+    ) -> None:
+        self._tokens = tokens
+        self._device = device
+        self._gate = gate
+        self.directory = directory
+        self.referrals = referrals
+        self.parts = parts
+
+    def handler(self, serve: Callable[[Request, Seen], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a handler: authenticate before, map every problem after."""
+
+        async def endpoint(request: Request) -> Response:
+            correlation = secrets.token_hex(16)
+            seen: Seen | None = None
+            try:
+                caller = self._tokens.authenticate(request.headers.get("authorization"))
+                seen = Seen(caller, correlation, millis(self.parts.clock.now()))
+                finding = self._device.problem(caller)
+                if finding is not None:
+                    raise Problem(ProblemType.FORBIDDEN, finding)
+                return await serve(request, seen)
+            except Problem as problem:
+                return await self._refuse(problem, seen, request, correlation)
+            except StorageError:
+                return answer(unavailable(), correlation)
+            except Exception as error:  # the outermost edge: the type is logged, never the text
+                log.error("unexpected", kind=type(error).__name__, correlation=correlation)
+                return unexpected(correlation)
+
+        return endpoint
+
+    async def _refuse(self, problem: Problem, seen: Seen | None, request: Request, correlation: str) -> Response:
+        if seen is not None and problem.type is not ProblemType.UNAVAILABLE:
+            refusals = [f.refusal for f in problem.findings if f.refusal is not None]
+            entry = self.entry(
+                seen,
+                AuditAction.REFUSE,
+                outcome=AuditOutcome.DENY,
+                refusal=refusals[0].value if refusals else None,
+                detail=(("method", request.method), ("status", str(STATUS[problem.type])), ("problem", problem.type.value)),
+            )
+            try:
+                await self.parts.writer.commit(WriteSet(audit=[entry]))
+            except Problem as lost:
+                return answer(lost, correlation)
+        return answer(problem, correlation)
+
+    def entry(
+        self,
+        seen: Seen,
+        action: AuditAction,
+        *,
+        outcome: AuditOutcome = AuditOutcome.PERMIT,
+        refusal: str | None = None,
+        resource: tuple[str, str | None, int | None] | None = None,
+        detail: tuple[tuple[str, str], ...] = (),
+    ) -> AuditEntry:
+        """An audit entry about this request. `resource` only when it was found on the caller's own shelf."""
+        caller = seen.caller
+        type_, id_, version = resource or (None, None, None)
+        return AuditEntry(
+            at=instant(seen.at),
+            action=action,
+            outcome=outcome,
+            actor_party=caller.party,
+            actor_shelf=caller.shelf,
+            actor_role=caller.role,
+            client_id=caller.client_id,
+            token_jti=caller.token_id,
+            resource_type=type_,
+            resource_id=id_,
+            version=str(version) if version is not None else None,
+            refusal=refusal,
+            correlation_id=seen.correlation,
+            detail=detail,
+        )
+
+    async def record(
+        self, seen: Seen, action: AuditAction, type_: str, id_: str | None, version: int | None, *, found: int | None = None
+    ) -> None:
+        """Commit the audit entry of a read before it is answered. Raises Problem(UNAVAILABLE): no audit, no effect."""
+        detail = (("found", str(found)),) if found is not None else ()
+        entry = self.entry(seen, action, resource=(type_, id_, version), detail=detail)
+        await self.parts.writer.commit(WriteSet(audit=[entry]))
+
+    def may(self, seen: Seen, interaction: Interaction, type_: str, *any_of: ActionScope) -> bool:
+        """Whether the caller has the SMART scope of an interaction and one of these action scopes."""
+        scopes = seen.caller.scopes
+        return allows(scopes, interaction, type_) and any(has_action(scopes, action) for action in any_of)
+
+    def require(self, seen: Seen, interaction: Interaction, type_: str, *any_of: ActionScope) -> None:
+        """Raises Problem(FORBIDDEN, scope-missing)."""
+        if not self.may(seen, interaction, type_, *any_of):
+            say = "Your client has no scope for this."
+            raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, refusal=Refusal.SCOPE_MISSING))
+
+    def require_write(self, seen: Seen, method: str, type_: str) -> None:
+        """The scopes of a write. Raises Problem(FORBIDDEN, scope-missing)."""
+        interaction = Interaction.CREATE if method == "POST" else Interaction.UPDATE
+        self.require(seen, interaction, type_, *WRITES.get((method, type_), ()))
+
+    def check(self, seen: Seen, entries: list[Entry], *, validated: bool) -> None:
+        """All that is decided before any person is looked at. Raises Problem; nothing is stored then."""
+        for entry in entries:
+            self.require_write(seen, entry.method, str(entry.resource.get("resourceType")))
+        if not validated:
+            faults = [finding for entry in entries for finding in validate(entry.resource, base=entry.at)]
+            if faults:
+                raise Problem(ProblemType.UNPROCESSABLE, *faults)
+        for entry in entries:
+            if entry.method == "POST" and entry.resource["resourceType"] == "Task":
+                check_route(entry.resource, seen.caller, self.parts.policy(), seen.at, entry.at)
+        self.admitted(entries)
+
+    def admitted(self, entries: list[Entry]) -> list[Entry]:
+        """The entries without what nothing depends on. Raises Problem(UNPROCESSABLE) listing everything that may not be sent."""
+        gate = self._gate()
+        findings: list[Finding] = []
+        for entry in entries:
+            if entry.resource["resourceType"] == "Task" and entry.method == "PUT":
+                continue  # an act: only what a move may carry is read from it
+            findings += gate.admit(entry.resource, entry.at).findings
+        if findings:
+            raise Problem(ProblemType.UNPROCESSABLE, *findings)
+        return entries
+
+    async def form(self, request: Request) -> list[tuple[str, str]]:
+        """Parameters of POST `_search`."""
+        body = await read_body(request, frozenset({"application/x-www-form-urlencoded"}))
+        return parse_qsl(body.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=50)

@@ -1,0 +1,289 @@
+"""The composition root: the one place where the hub is put together.
+
+A referral's way in, top to bottom (`gateway.api.fhir` to `gateway.delivery`)::
+
+    authenticate       oauth.tokens          who calls: one party, one shelf
+    scopes             api.edge              may it do this at all
+    device             oauth.devices         may this role work from that device
+    route              transfers.routing     a role or team, joined by an agreement
+    parse, validate    fhir                  R4 by HL7's definitions
+    admit              parties.ingest        nothing that may not be sent
+    plan               transfers.service     ids, threads, grants; acts as moves
+    decide             decision.decide       five gates
+    minimize, render   disclosure            a view per shelf, written only if it changed
+    commit             storage.writer        effect, ledger, timers and audit together, or nothing
+    deliver            delivery.runner       decided again, sent, receipted
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import jwt
+import orjson
+import structlog
+from fastapi import FastAPI
+
+from gateway import __version__
+from gateway.adapter_api import OutboundAdapter
+from gateway.api.edge import Edge
+from gateway.api.fhir import TABLE, fhir_routes
+from gateway.api.health import health_routes
+from gateway.api.oauth import routes as oauth_routes
+from gateway.audit.checkpoint import Signer
+from gateway.audit.entry import Chain
+from gateway.audit.sequencer import LogDamaged, SequencerConflict
+from gateway.audit.sequencer import run as sequence
+from gateway.clock import Clock, SystemClock
+from gateway.delivery.doors import BUILT_IN, HttpTransport
+from gateway.delivery.runner import EmbeddedRunner, Sender
+from gateway.delivery.texts import Texts
+from gateway.delivery.timers import Timers
+from gateway.disclosure.minimize import Plan, compile_plan
+from gateway.disclosure.release import ReleaseStep
+from gateway.fhir.capability import OauthUris, SystemInteraction, capability_statement
+from gateway.fhir.validate import warm
+from gateway.identity import Caller, ShelfId, shelf_party
+from gateway.oauth.assertions import AssertionRules, AssertionVerifier
+from gateway.oauth.devices import DeviceRule
+from gateway.oauth.jwks import FetchLimits, JwksFetcher, PartnerKeys
+from gateway.oauth.keys import SigningKeys
+from gateway.oauth.metadata import OAuthUrls
+from gateway.oauth.revocation import MemoryRevocations
+from gateway.oauth.server import TokenService
+from gateway.oauth.tokens import AccessTokens
+from gateway.parties.adapters import load_adapters
+from gateway.parties.directory import Directory
+from gateway.parties.ingest import Gate
+from gateway.parties.load import load_policy
+from gateway.parties.model import Endpoint, Policy, Transport
+from gateway.settings import Settings
+from gateway.shelves.shelf import Shelves
+from gateway.storage.audit_store import StoredAudit
+from gateway.storage.open import open_database
+from gateway.storage.replay import StoredReplay
+from gateway.storage.sealing import Keyring
+from gateway.storage.writer import Writer
+from gateway.transfers.facts import Facts
+from gateway.transfers.service import Referrals
+from gateway.transfers.work import Parts
+
+__all__ = ["Hub", "create_app", "open_hub"]
+
+log = structlog.get_logger("gateway.app")
+DOCUMENT_AGE: Final = 300
+STATEMENT_DATE: Final = "2026-11-24"
+
+
+@dataclass(slots=True)
+class Configuration:
+    """The policy in force and what is compiled from it."""
+
+    policy: Policy
+    plan: Plan
+    directory: Directory
+    gate: Gate
+
+    @classmethod
+    def of(cls, policy: Policy) -> Configuration:
+        """Compile once."""
+        return cls(policy, compile_plan(policy.classes), Directory.of(policy), Gate.of(policy))
+
+
+@dataclass(slots=True)
+class Hub:
+    """The running parts that outlive a request."""
+
+    parts: Parts
+    edge: Edge
+    runner: EmbeddedRunner
+    audit: StoredAudit
+    tokens: AccessTokens
+    routes: list[Any]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. Everything opens in its lifespan, and nothing is served before all of it is ready."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_hub(settings) as hub:
+            app.router.routes.extend(hub.routes)
+            yield
+
+    return FastAPI(title="Coalition gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@contextlib.asynccontextmanager
+async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
+    """Open, run and close the hub. Raises ConfigurationError, AlreadyRunning, StorageError before anything is served."""
+    configured = Configuration.of(load_policy(settings.config_root, registry=settings.registry, regions=settings.regions))
+    warm()
+    secret = settings.secret_key.read_bytes()
+    opened = await open_database(settings, secret, configured.policy.epoch)
+    database, keyring = opened.database, opened.keyring
+    writer = Writer(database, lambda: Chain(f"w-{secrets.token_hex(8)}"))
+    await writer.start()
+    http = httpx.AsyncClient(follow_redirects=False, limits=httpx.Limits(max_connections=100))
+    audit, stop = StoredAudit(database, writer), asyncio.Event()
+    signer = Signer.from_pem(settings.audit_origin, settings.audit_key.read_bytes())
+    sealing = asyncio.create_task(_sequence(audit, signer, stop), name="sequencer")
+    hub = _assemble(settings, configured, database, writer, keyring, http, audit)
+    await hub.runner.start()
+    try:
+        yield hub
+    finally:
+        await hub.runner.stop()
+        stop.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait_for(sealing, 10)
+        await writer.stop()
+        await http.aclose()
+        await database.close()
+
+
+def _assemble(
+    settings: Settings,
+    configured: Configuration,
+    database: Any,
+    writer: Writer,
+    keyring: Keyring,
+    http: httpx.AsyncClient,
+    audit: StoredAudit,
+) -> Hub:
+    clock = _clock(settings)
+    shelves = Shelves(database, keyring, clock)
+    urls = OAuthUrls.under(settings.base_url)
+    fhir_base = f"{settings.base_url}/fhir"
+    runner: EmbeddedRunner | None = None
+
+    def policy() -> Policy:
+        return configured.policy
+
+    def wake(ids: Sequence[str]) -> None:
+        if runner is not None:
+            runner.wake(ids)
+
+    def in_directory(caller: Caller, type_: str, id_: str) -> bool:
+        return configured.directory.knows(caller.party, type_, id_, _millis(clock))
+
+    parts = Parts(
+        policy=policy,
+        plan=lambda: configured.plan,
+        database=database,
+        writer=writer,
+        shelves=shelves,
+        keyring=keyring,
+        facts=Facts(database, keyring),
+        release=ReleaseStep(shelves, keyring, policy),
+        clock=clock,
+        new_id=lambda: secrets.token_hex(16),
+        in_directory=in_directory,
+        wake=wake,
+    )
+    keys = SigningKeys.load(settings.signing_keys)
+    tokens = AccessTokens(
+        keys,
+        issuer=urls.issuer,
+        audience=fhir_base,
+        policy=policy,
+        revocations=MemoryRevocations(time.time),
+        now=time.time,
+        new_id=lambda: secrets.token_hex(16),
+    )
+    verifier = AssertionVerifier(
+        clients=lambda: policy().clients,
+        keys=PartnerKeys(JwksFetcher(http, sandbox=settings.sandbox, now=time.monotonic, limits=FetchLimits())),
+        replay=StoredReplay(writer),
+        audiences=(urls.token, urls.issuer),
+        rules=AssertionRules(),
+        now=time.time,
+    )
+    service = TokenService(verifier, tokens, fhir_base=fhir_base, refused=_token_refused)
+    edge = Edge(
+        tokens=tokens,
+        device=DeviceRule(configured.policy.device_refusals),
+        gate=lambda: configured.gate,
+        directory=lambda: configured.directory,
+        referrals=Referrals(parts),
+        parts=parts,
+    )
+    token = _hub_token(keys, urls.issuer)
+    text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
+    texts = Texts(parts, HttpTransport(http, text_endpoint, token) if settings.text_service_url else None)
+    own = load_adapters(configured.policy, settings.config_root, {})
+
+    def adapter_for(endpoint: Endpoint) -> OutboundAdapter:
+        mine = own.get(shelf_party(endpoint.shelf))
+        return mine if mine is not None else BUILT_IN[endpoint.transport]
+
+    sender = Sender(
+        parts, adapter_for, lambda endpoint: HttpTransport(http, endpoint, token), texts, lease_ms=int(settings.lease_seconds * 1000)
+    )
+    runner = EmbeddedRunner(sender, Timers(parts).fire_due, sweep=settings.sweep_seconds)
+    scopes = sorted({scope for client in configured.policy.clients.values() for scope in client.scopes})
+    statement = capability_statement(
+        TABLE,
+        url=fhir_base,
+        software_version=__version__,
+        date=STATEMENT_DATE,
+        oauth=OauthUris(token=urls.token),
+        system=(SystemInteraction.TRANSACTION,),
+    )
+    routes = [
+        *health_routes(),
+        *oauth_routes(service, keys, urls, scopes=scopes, smart_paths=("", "/fhir"), document_age=DOCUMENT_AGE),
+        *fhir_routes(edge, orjson.dumps(statement), fhir_base),
+    ]
+    return Hub(parts, edge, runner, audit, tokens, routes)
+
+
+def _clock(settings: Settings) -> Clock:
+    if settings.sandbox_clock is None:
+        return SystemClock()
+    from gateway.testing.clock import RunnerClock  # the scenario runner's clock, in the sandbox only
+
+    return RunnerClock(settings.sandbox_clock)
+
+
+def _millis(clock: Clock) -> int:
+    return int(clock.now().timestamp() * 1000)
+
+
+def _hub_token(keys: SigningKeys, issuer: str) -> Any:
+    """Who we are, to a partner's server: a JWT for one audience, verifiable with the hub's JWKS, for one minute."""
+
+    def sign(audience: str) -> str:
+        now = int(time.time())
+        claims = {"iss": issuer, "sub": issuer, "aud": audience, "iat": now, "exp": now + 60, "jti": secrets.token_hex(16)}
+        key = keys.current
+        return jwt.encode(claims, key.private, algorithm="ES256", headers={"kid": key.kid, "typ": "JWT"})
+
+    return sign
+
+
+def _token_refused(fault: Any, client_id: str | None) -> None:
+    log.info("assertion-refused", fault=str(fault), known_client=client_id is not None)
+
+
+async def _sequence(store: StoredAudit, signer: Signer, stop: asyncio.Event) -> None:
+    """Keep the audit log sealed. Damage stops sealing and is shouted; anything else starts again from what is stored."""
+    while True:
+        try:
+            await sequence(store, signer, stop=stop)
+            return
+        except LogDamaged as damage:
+            log.critical("audit-log-damaged", where=str(damage))
+            return
+        except SequencerConflict:
+            log.info("sequencer-restarts")
+        except Exception as error:  # the supervisor's edge: whatever the store's trouble was, sealing goes on
+            log.error("sequencer-restarts", kind=type(error).__name__)
+        await asyncio.sleep(0.5)

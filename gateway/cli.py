@@ -1,0 +1,150 @@
+"""`gateway`: the command line. Every verb here is one that the documentation names (a test holds the two together)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.audit.cli import audit_app
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(name="gateway", help="The coalition gateway.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(audit_app, name="audit")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """The coalition gateway: person to person, acknowledged, never dropped."""
+
+
+@app.command()
+def serve() -> None:
+    """Run the hub. Settings come from GATEWAY_... in the environment, or the file that GATEWAY_ENV_FILE names."""
+    import uvicorn
+
+    from gateway.app import create_app
+    from gateway.log import configure_logging
+    from gateway.settings import load_settings
+
+    configure_logging()
+    with _explained():
+        settings = load_settings()
+        config = uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        server.run()
+        if not server.started:
+            raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema, as its owner."""
+    from gateway.settings import load_settings
+    from gateway.storage.migrate import migrate_postgres, migrate_sqlite
+
+    with _explained():
+        settings = load_settings()
+        path = settings.sqlite_path
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            migrate_sqlite(path, path.with_suffix(".keys.db"))
+        elif settings.database_owner_url is None or settings.keys_owner_url is None or settings.database_reader_url is None:
+            typer.echo(
+                "Set GATEWAY_DATABASE_OWNER_URL and GATEWAY_KEYS_OWNER_URL: the application's own roles may not change tables.", err=True
+            )
+            raise typer.Exit(2)
+        else:
+            asyncio.run(
+                migrate_postgres(
+                    settings.database_owner_url,
+                    settings.keys_owner_url,
+                    reader=_user(settings.database_reader_url),
+                    writer=_user(settings.database_url),
+                )
+            )
+    typer.echo("The database is at the newest schema.")
+
+
+@audit_app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write the export.")],
+) -> None:
+    """Write the audit log for an auditor. Reads the database; the verifier then needs none."""
+    from gateway.audit.exporting import export_log
+    from gateway.settings import load_settings
+
+    with _explained():
+        entries = asyncio.run(export_log(load_settings(), file))
+    typer.echo(f"{entries} entries written to {file}")
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Play the scenario and stop.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")] = None,
+    port: Annotated[int | None, typer.Option(help="The hub's port; a free one when not given.")] = None,
+) -> None:
+    """Watch one night between real processes: police, victim services, the hospital, income support."""
+    from gateway.sandbox.demo import run_demo
+
+    raise typer.Exit(run_demo(once=once, json_file=json, port=port, database_url=None))
+
+
+class _explained:
+    """Say what is wrong with settings or configuration, and exit 2, instead of a traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from pydantic import ValidationError
+
+        from gateway.parties.errors import ConfigurationError
+
+        if isinstance(error, ValidationError):
+            for item in error.errors(include_input=False, include_url=False):
+                name = "GATEWAY_" + "_".join(str(part) for part in item["loc"]).upper() if item["loc"] else "settings"
+                typer.echo(f"{name}: {item['msg']}", err=True)
+            raise typer.Exit(2)
+        if isinstance(error, ConfigurationError):
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2)
+        if isinstance(error, FileNotFoundError):
+            typer.echo(f"There is no file {error.filename}.", err=True)
+            raise typer.Exit(2)
+
+
+def _user(url: str) -> str:
+    return url.partition("://")[2].partition("@")[0].partition(":")[0]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

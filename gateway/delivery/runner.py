@@ -1,0 +1,273 @@
+"""The embedded runner: finds due deliveries, claims each under a fence, decides again, sends, writes the receipt.
+
+The ledger is the truth: the runner holds nothing that a crash could lose. A sweep finds whatever a lost wake-up missed; a claim
+whose lease ran out is taken again, and the partner sees the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import structlog
+from sqlalchemy import and_, bindparam, exists, or_, select
+
+from gateway.adapter_api import DeliveryFailure, NeedsPerson, OutboundAdapter, Transport, TryAgain
+from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.clock import instant, millis
+from gateway.decision.decide import Permit, decide
+from gateway.delivery.ledger import INSERT_SEND, MOVE_DELIVERY
+from gateway.delivery.schedule import retry_after
+from gateway.delivery.texts import Texts
+from gateway.identity import ShelfId, ThreadId, TransferId, shelf_party
+from gateway.parties.model import Endpoint
+from gateway.problems import Problem
+from gateway.storage import tables
+from gateway.storage.statements import Query, update
+from gateway.storage.writer import StorageError
+from gateway.storage.writeset import Committed, WriteSet
+from gateway.transfers.asking import ask_for
+from gateway.transfers.model import State
+from gateway.transfers.moving import commit_move, hub_move
+from gateway.transfers.work import Parts, Work
+
+__all__ = ["Delivery", "EmbeddedRunner", "Sender"]
+
+log = structlog.get_logger("gateway.delivery")
+
+LEASE_MS: Final = 30_000
+IN_FLIGHT: Final = 32
+FINISH_SEND: Final = update(tables.sends, where=("delivery", "fence"), set=("ended", "outcome"))
+
+_d = tables.deliveries.c
+_earlier = tables.deliveries.alias("earlier")
+_DUE: Final = Query(
+    select(*tables.deliveries.columns)
+    .where(
+        or_(
+            and_(_d.state == "queued", _d.due <= bindparam("now", type_=_d.due.type)),
+            and_(_d.state == "sending", _d.lease < bindparam("real", type_=_d.due.type)),
+        ),
+        ~exists().where(
+            _earlier.c.lane == _d.lane, _earlier.c.place < _d.place, or_(_earlier.c.state == "queued", _earlier.c.state == "sending")
+        ),
+    )
+    .order_by(_d.due)
+    .limit(100)
+)
+_COLUMNS: Final = tuple(tables.deliveries.columns.keys())
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A row of the ledger."""
+
+    id: str
+    shelf: ShelfId
+    endpoint: str
+    lane: str
+    place: int
+    kind: str
+    thread: ThreadId
+    transfer: str | None
+    parts: str
+    priority: str
+    state: str
+    due: int
+    tries: int
+    fence: int
+    lease: int | None
+    reason: str | None
+    made: int
+    ended: int | None
+
+
+class Sender:
+    """One delivery, from claim to receipt."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        adapter_for: Callable[[Endpoint], OutboundAdapter],
+        transport_for: Callable[[Endpoint], Transport],
+        texts: Texts,
+        *,
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        self._parts = parts
+        self._adapter_for = adapter_for
+        self._transport_for = transport_for
+        self._texts = texts
+        self._lease_ms = lease_ms
+
+    async def due(self) -> list[Delivery]:
+        """Deliveries that may be claimed now: due, first in their lane, or left behind by a dead worker."""
+        params = {"now": millis(self._parts.clock.now()), "real": _real()}
+        return [Delivery(*row) for row in await self._parts.database.facts(_DUE, params)]
+
+    async def send(self, found: Delivery) -> None:
+        """Claim, decide again, hand over, record. A claim that somebody else won is left to them."""
+        claimed = await self._claim(found)
+        if claimed is None:
+            return
+        now = millis(self._parts.clock.now())
+        try:
+            if claimed.kind == "text":
+                outcome = await self._texts.send(claimed.id, claimed.thread, claimed.shelf, claimed.parts)
+            else:
+                outcome = await self._send_copies(claimed)
+        except TryAgain as failure:
+            delay = retry_after(claimed.priority, claimed.tries, failure.retry_after)
+            await self._finish(claimed, "queued", failure.reason, due=now + delay)
+        except NeedsPerson as failure:
+            await self._finish(claimed, "queued", failure.reason, due=now + retry_after(claimed.priority, claimed.tries, None))
+        except DeliveryFailure as failure:
+            await self._finish(claimed, "dead", failure.reason)
+        else:
+            await self._finish(claimed, *outcome)
+
+    async def _claim(self, found: Delivery) -> Delivery | None:
+        fence, real = found.fence + 1, _real()
+        ws = WriteSet(fences={found.id: found.fence})
+        ws.add(MOVE_DELIVERY, "sending", found.due, found.tries + 1, fence, real + self._lease_ms, None, None, found.id)
+        ws.add(INSERT_SEND, found.id, fence, real, None, None)
+        if not isinstance(await self._parts.writer.commit(ws), Committed):
+            return None
+        fields: Mapping[str, Any] = {name: getattr(found, name) for name in _COLUMNS}
+        return Delivery(**{**fields, "state": "sending", "tries": found.tries + 1, "fence": fence, "lease": real + self._lease_ms})
+
+    async def _send_copies(self, claimed: Delivery) -> tuple[str, str | None]:
+        """Hand copies to the partner's system, if they may still go. Raises the adapter's three kinds of failure."""
+        parts, policy = self._parts, self._parts.policy()
+        endpoint = policy.endpoints.get(claimed.shelf)
+        transfer = await parts.facts.transfer(TransferId(claimed.transfer or ""))
+        if endpoint is None or transfer is None:
+            return "cancelled", "no-endpoint"
+        permit: Permit | None = None
+        if claimed.shelf == transfer.attempt.shelf and transfer.attempt.accepted is None:
+            grants = await parts.facts.grants(transfer.thread)
+            at = millis(parts.clock.now())
+            answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
+            if not isinstance(answer, Permit):
+                return "cancelled", answer.refusal.value
+            permit = answer
+        named = [(str(t), str(i), int(v)) for t, i, v in orjson.loads(claimed.parts)]
+        release = await parts.release.parcel(permit, claimed.thread, claimed.shelf, named, version=claimed.place, key=claimed.id)
+        if not release.parts:
+            return "cancelled", "closed"
+        await self._adapter_for(endpoint).deliver(release, self._transport_for(endpoint))
+        return "delivered", None
+
+    async def _finish(self, claimed: Delivery, state: str, reason: str | None = None, *, due: int | None = None) -> None:
+        """Write the receipt (or why not) under the fence; a receipt for an offer also moves the transfer to `delivered`."""
+        for _ in range(5):
+            work = Work.begin(self._parts, None, claimed.id)
+            ended = None if state == "queued" else work.at
+            lease: int | None = None
+            work.ws.fences[claimed.id] = claimed.fence
+            work.ws.add(
+                MOVE_DELIVERY,
+                *(state, due if due is not None else claimed.due, claimed.tries, claimed.fence + 1, lease, reason, ended, claimed.id),
+            )
+            work.ws.add(FINISH_SEND, _real(), reason or state, claimed.id, claimed.fence)
+            work.ws.audit.append(_delivered(work, claimed, state, reason))
+            if claimed.kind == "text" and ended is not None:
+                await self._texts.settle(work, claimed.thread, claimed.shelf, claimed.parts, went=state == "delivered")
+            elif state == "delivered" and claimed.transfer is not None:
+                transfer = await self._parts.facts.transfer(TransferId(claimed.transfer))
+                if transfer is not None and transfer.state is State.OFFERED and transfer.attempt.shelf == claimed.shelf:
+                    await commit_move(work, transfer, hub_move(transfer, State.DELIVERED))
+            result = await self._parts.writer.commit(work.ws)
+            if isinstance(result, Committed):
+                self._parts.wake(work.deliveries)
+                return
+            if result.guard == "fence":
+                return  # another worker took over after our lease; its receipt counts
+
+
+class EmbeddedRunner:
+    """Runs the ledger inside the server process: no broker, no second process."""
+
+    def __init__(self, sender: Sender, timers: Callable[[], Awaitable[None]], *, sweep: float) -> None:
+        """`sweep`: seconds between looks at the ledger when nobody calls."""
+        self._sender = sender
+        self._timers = timers
+        self._sweep = sweep
+        self._called = asyncio.Event()
+        self._busy: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    def wake(self, ids: Sequence[str]) -> None:
+        """Look now: something was committed that is due."""
+        if ids:
+            self._called.set()
+
+    async def start(self) -> None:
+        """Begin."""
+        self._loop = asyncio.create_task(self._run(), name="delivery")
+
+    async def stop(self) -> None:
+        """Let what is being sent finish for a moment; whatever does not is found again from the ledger."""
+        if self._loop is not None:
+            self._loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            self._called.clear()
+            try:
+                await self._timers()
+                for delivery in await self._sender.due():
+                    if delivery.id not in self._busy and len(self._busy) < IN_FLIGHT:
+                        self._start(delivery)
+            except Exception as error:  # the supervisor's edge: the ledger is looked at again, whatever the trouble was
+                log.error("ledger-unavailable", kind=type(error).__name__)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._called.wait(), self._sweep)
+
+    def _start(self, delivery: Delivery) -> None:
+        self._busy.add(delivery.id)
+        task = asyncio.create_task(self._one(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, delivery: Delivery) -> None:
+        try:
+            await self._sender.send(delivery)
+        except (Problem, StorageError) as error:
+            log.warning("delivery-left", delivery=delivery.id, kind=type(error).__name__)
+        except Exception as error:  # one delivery's trouble must not stop the ledger; its lease runs out and it is tried again
+            log.error("delivery-failed", delivery=delivery.id, kind=type(error).__name__)
+        finally:
+            self._busy.discard(delivery.id)
+            self._called.set()
+
+
+def _real() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _delivered(work: Work, claimed: Delivery, state: str, reason: str | None) -> AuditEntry:
+    return AuditEntry(
+        at=instant(work.at),
+        action=AuditAction.DELIVER,
+        outcome=AuditOutcome.PERMIT if state == "delivered" else AuditOutcome.DENY if state == "cancelled" else AuditOutcome.ERROR,
+        thread=claimed.thread,
+        transfer=claimed.transfer,
+        target_party=shelf_party(claimed.shelf),
+        target_shelf=claimed.shelf,
+        policy_version=work.policy.version,
+        correlation_id=claimed.id,
+        detail=(("state", state), ("try", str(claimed.tries)), *((("reason", reason),) if reason else ())),
+    )

@@ -1,0 +1,174 @@
+"""PostgreSQL: two roles that own nothing. The reading role sees one shelf's rows; the writing role reads no body.
+
+Reads of a shelf set `app.shelf` for their own transaction only; the row-level policy on `copies` compares it. Data keys live in
+another database, so that a backup of this one holds no key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import asyncpg
+
+from gateway.audit.entry import Chain
+from gateway.identity import ShelfId, ThreadId
+from gateway.storage import tables
+from gateway.storage.sealing import NewKey
+from gateway.storage.statements import Query, Row, insert
+from gateway.storage.writer import StorageError, accepted, merge
+from gateway.storage.writeset import Snapshot, Stale, WriteSet
+
+__all__ = ["PostgresDatabase", "PostgresKeys"]
+
+_INSERT_KEY = insert(tables.keys, unless_there=True).postgres
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+async def _pool(url: str, size: int) -> asyncpg.Pool[asyncpg.Record]:
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=size, command_timeout=30, server_settings={"application_name": "gateway"})
+    if pool is None:  # the driver's signature allows it
+        raise StorageError("no pool")
+    return pool
+
+
+class PostgresKeys:
+    """The key store, in its own database."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Connect."""
+        return cls(await _pool(url, 4))
+
+    async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
+        found: bytes | None = await self._pool.fetchval("SELECT wrapped FROM keys WHERE thread = $1 AND shelf = $2", thread, shelf)
+        return found
+
+    async def put(self, new: Sequence[NewKey]) -> None:
+        """Make keys durable before what they seal is committed."""
+        await self._pool.execute(_INSERT_KEY, [k.thread for k in new], [k.shelf for k in new], [k.wrapped for k in new])
+
+    async def destroy(self, gone: Sequence[tuple[str, str]]) -> None:
+        """Destroy keys, leaving tombstones that a restore replays."""
+        at = time.time_ns() // 1_000_000
+        async with self._pool.acquire() as db, db.transaction():
+            await db.executemany("DELETE FROM keys WHERE thread = $1 AND shelf = $2", gone)
+            await db.executemany("INSERT INTO tombstones VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [(t, s, at) for t, s in gone])
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
+
+class PostgresDatabase:
+    """The `Database` port on PostgreSQL."""
+
+    def __init__(self, url: str, writer: asyncpg.Pool[asyncpg.Record], reader: asyncpg.Pool[asyncpg.Record], keys: PostgresKeys) -> None:
+        self._url = url
+        self._facts = writer
+        self._reader = reader
+        self._keys = keys
+        self._session: asyncpg.Connection[asyncpg.Record] | None = None
+
+    @classmethod
+    async def open(cls, writer_url: str, reader_url: str, keys: PostgresKeys) -> Self:
+        """Connect both roles."""
+        return cls(writer_url, await _pool(writer_url, 6), await _pool(reader_url, 10), keys)
+
+    async def facts(self, query: Query, params: Mapping[str, Any]) -> list[Row]:
+        try:
+            text, values = query.postgres(params)
+            return [tuple(row) for row in await self._facts.fetch(text, *values)]
+        except _LOST as error:
+            raise StorageError(type(error).__name__) from None
+
+    async def shelf_rows(self, shelf: str, query: Query, params: Mapping[str, Any]) -> list[Row]:
+        try:
+            async with self._reader.acquire() as db, db.transaction():
+                await db.execute("SELECT set_config('app.shelf', $1, true)", shelf)
+                text, values = query.postgres({"shelf": shelf, **params})
+                return [tuple(row) for row in await db.fetch(text, *values)]
+        except _LOST as error:
+            raise StorageError(type(error).__name__) from None
+
+    async def transact(self, members: Sequence[WriteSet], chain: Chain) -> list[Stale | None]:
+        try:
+            db = await self._writing()
+            async with db.transaction():
+                judged, holding = accepted(members, await self._look(db, members))
+                for op, rows in merge(holding, chain):
+                    await db.execute(op.postgres, *op.columnar(rows))
+                new_keys = [key for ws in holding for key in ws.keys]
+                if new_keys:
+                    await self._keys.put(new_keys)
+            gone = [key for ws in holding for key in ws.destroys]
+            if gone:
+                await self._keys.destroy(gone)
+            return judged
+        except _LOST as error:
+            raise StorageError(type(error).__name__) from None
+
+    async def _writing(self) -> asyncpg.Connection[asyncpg.Record]:
+        if self._session is None or self._session.is_closed():
+            self._session = await asyncpg.connect(self._url, command_timeout=30, server_settings={"application_name": "gateway-writer"})
+        return self._session
+
+    async def _look(self, db: asyncpg.Connection[asyncpg.Record], members: Sequence[WriteSet]) -> Snapshot:
+        """Lock in one order everywhere: threads, transfers, copies, deliveries; each by id."""
+        seen = Snapshot()
+        owned = sorted({t for ws in members for t in ws.owns})
+        threads = sorted({t for ws in members for t in (*ws.shares, *ws.owns)})
+        if threads:
+            lock = "UPDATE" if owned else "SHARE"
+            found = await db.fetch(f"SELECT id, epoch FROM threads WHERE id = ANY($1) ORDER BY id FOR {lock}", threads)
+            seen.threads.update((row[0], row[1]) for row in found)
+        transfers = sorted({t for ws in members for t in ws.transfers})
+        if transfers:
+            found = await db.fetch("SELECT id, version FROM transfers WHERE id = ANY($1) ORDER BY id FOR UPDATE", transfers)
+            seen.transfers.update((row[0], row[1]) for row in found)
+        heads = sorted({h for ws in members for h in ws.heads})
+        if heads:
+            found = await db.fetch(
+                "SELECT c.shelf, c.type, c.id, c.version FROM copies c JOIN unnest($1::text[], $2::text[], $3::text[]) h(shelf, type, id)"
+                " ON c.shelf = h.shelf AND c.type = h.type AND c.id = h.id WHERE c.current ORDER BY 1, 2, 3 FOR UPDATE OF c",
+                *([list(column) for column in zip(*heads, strict=True)]),
+            )
+            seen.heads.update(((row[0], row[1], row[2]), row[3]) for row in found)
+        deliveries = sorted({d for ws in members for d in ws.fences})
+        if deliveries:
+            found = await db.fetch("SELECT id, fence FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE", deliveries)
+            seen.fences.update((row[0], row[1]) for row in found)
+        seen.requests = await _there(db, "requests", "shelf", "request", [ws.request for ws in members if ws.request])
+        seen.assertions = await _there(db, "assertions", "issuer", "jti", [ws.assertion for ws in members if ws.assertion])
+        if any(ws.policy is not None for ws in members):
+            seen.policy = await db.fetchval("SELECT value FROM epochs WHERE name = 'policy'")
+        return seen
+
+    async def set_epoch(self, name: str, value: int) -> None:
+        """Note an epoch: what was decided under another is decided again."""
+        await self._facts.execute("INSERT INTO epochs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        await self._facts.close()
+        await self._reader.close()
+        await self._keys.close()
+
+
+async def _there(
+    db: asyncpg.Connection[asyncpg.Record], table: str, first: str, second: str, wanted: list[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """Which of these two-part keys exist already. The names come from this module only."""
+    if not wanted:
+        return set()
+    found = await db.fetch(
+        f"SELECT t.{first}, t.{second} FROM {table} t JOIN unnest($1::text[], $2::text[]) k(a, b) ON t.{first} = k.a AND t.{second} = k.b",
+        [a for a, _ in wanted],
+        [b for _, b in wanted],
+    )
+    return {(row[0], row[1]) for row in found}

@@ -1,0 +1,49 @@
+"""What the two application roles may do on PostgreSQL: the second wall for reads.
+
+The reading role sees the rows of one shelf, the one in `app.shelf` for this transaction. The writing role may insert and close
+copies and reads no body. Neither owns a table; the audit log can't be changed or cut by either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.storage import tables
+
+__all__ = ["keys_grants", "main_grants"]
+
+_ROLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_APPEND_ONLY: Final = frozenset({"audit_entries", "audit_leaves", "audit_writers", "audit_checkpoints"})
+
+
+def main_grants(reader: str, writer: str) -> Iterator[str]:
+    """The statements for the main database, safe to repeat. Role names come from settings and must be plain."""
+    for role in (reader, writer):
+        if _ROLE.fullmatch(role) is None:
+            raise ValueError("a role name is lower-case letters, digits and _")
+    visible = ", ".join(f'"{c.name}"' for c in tables.copies.columns if c.name != "sealed")
+    yield f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, {reader}, {writer}"
+    yield "ALTER TABLE copies ENABLE ROW LEVEL SECURITY"
+    yield "DROP POLICY IF EXISTS one_shelf ON copies"
+    yield f"CREATE POLICY one_shelf ON copies FOR SELECT TO {reader} USING (shelf = current_setting('app.shelf', true))"
+    yield "DROP POLICY IF EXISTS writing ON copies"
+    yield f"CREATE POLICY writing ON copies TO {writer} USING (true) WITH CHECK (true)"
+    yield f"GRANT SELECT ON copies TO {reader}"
+    yield f"GRANT SELECT ({visible}), INSERT, UPDATE (current, final) ON copies TO {writer}"
+    for table in tables.metadata.sorted_tables:
+        if table.name == "copies":
+            continue
+        changing = "" if table.name in _APPEND_ONLY else ", UPDATE"
+        removing = ", DELETE" if table.name in ("assertions", "requests") else ""
+        yield f"GRANT SELECT, INSERT{changing}{removing} ON {table.name} TO {writer}"
+
+
+def keys_grants(writer: str) -> Iterator[str]:
+    """The statements for the key store: keys can be destroyed, tombstones can't."""
+    if _ROLE.fullmatch(writer) is None:
+        raise ValueError("a role name is lower-case letters, digits and _")
+    yield "REVOKE ALL ON keys, tombstones FROM PUBLIC"
+    yield f"GRANT SELECT, INSERT, DELETE ON keys TO {writer}"
+    yield f"GRANT SELECT, INSERT ON tombstones TO {writer}"

@@ -1,0 +1,126 @@
+"""Sealing: every body is encrypted under the key of its (thread, shelf), so that destroying one key closes one copy.
+
+AES-256-GCM with a fresh 96-bit nonce; the place of the body (table, shelf, type, id, version) is authenticated with it, so a
+sealed body can't be moved to another row. Data keys are wrapped under a key-encryption key that never enters a database, and
+live in their own store, outside the database's backups; `tombstones` there says which were destroyed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.identity import ShelfId, ThreadId
+
+__all__ = ["DataKey", "KeyDestroyed", "KeyStore", "Keyring", "NewKey", "place"]
+
+_NONCE: Final = 12
+_CACHE: Final = 20_000
+_CACHE_SECONDS: Final = 1.0
+"""A key is forgotten this soon, so that one destroyed by another process is gone here too within a second."""
+
+
+class KeyDestroyed(Exception):
+    """The copy was closed: its key no longer exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A wrapped data key to be made durable before anything sealed with it."""
+
+    thread: ThreadId
+    shelf: ShelfId
+    wrapped: bytes
+
+
+class KeyStore(Protocol):
+    """Where wrapped keys live."""
+
+    async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
+        """The wrapped key, or None when there is none or it was destroyed."""
+        ...
+
+
+def place(table: str, shelf: str, type: str, id: str, version: int) -> bytes:
+    """The additional authenticated data of one sealed body."""
+    return f"{table}|{shelf}|{type}|{id}|{version}".encode()
+
+
+class DataKey:
+    """Seals and opens bodies of one (thread, shelf)."""
+
+    __slots__ = ("_aead",)
+
+    def __init__(self, secret: bytes) -> None:
+        self._aead = AESGCM(secret)
+
+    def seal(self, body: bytes, where: bytes) -> bytes:
+        """Nonce and ciphertext."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._aead.encrypt(nonce, body, where)
+
+    def open(self, sealed: bytes, where: bytes) -> bytes:
+        """The body. Raises KeyDestroyed when this key did not seal it here."""
+        try:
+            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], where)
+        except InvalidTag as error:
+            raise KeyDestroyed from error
+
+
+class Keyring:
+    """Data keys by (thread, shelf), and the keyed hashes of searchable identifiers."""
+
+    def __init__(self, secret: bytes, store: KeyStore) -> None:
+        if len(secret) != 32:
+            raise ValueError("the key-encryption key must be 32 bytes")
+        self._kek = AESGCM(hmac.digest(secret, b"wrap", "sha256"))
+        self._index = hmac.digest(secret, b"index", "sha256")
+        self._store = store
+        self._cache: OrderedDict[tuple[str, str], tuple[float, DataKey]] = OrderedDict()
+
+    def make(self, thread: ThreadId, shelf: ShelfId) -> tuple[DataKey, NewKey]:
+        """A new key for a (thread, shelf) that has none, and what to store of it."""
+        secret = os.urandom(32)
+        nonce = os.urandom(_NONCE)
+        wrapped = nonce + self._kek.encrypt(nonce, secret, f"{thread}|{shelf}".encode())
+        return DataKey(secret), NewKey(thread, shelf, wrapped)
+
+    async def get(self, thread: ThreadId, shelf: ShelfId) -> DataKey:
+        """The key of a (thread, shelf). Raises KeyDestroyed."""
+        cached = self._cache.get((thread, shelf))
+        if cached is not None and time.monotonic() - cached[0] < _CACHE_SECONDS:
+            return cached[1]
+        wrapped = await self._store.get(thread, shelf)
+        if wrapped is None:
+            self._cache.pop((thread, shelf), None)
+            raise KeyDestroyed
+        try:
+            secret = self._kek.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], f"{thread}|{shelf}".encode())
+        except InvalidTag as error:
+            raise KeyDestroyed from error
+        key = DataKey(secret)
+        self.remember(thread, shelf, key)
+        return key
+
+    def remember(self, thread: ThreadId, shelf: ShelfId, key: DataKey) -> None:
+        """Keep an unwrapped key for a moment (called once its NewKey is durable)."""
+        self._cache[thread, shelf] = (time.monotonic(), key)
+        self._cache.move_to_end((thread, shelf))
+        if len(self._cache) > _CACHE:
+            self._cache.popitem(last=False)
+
+    def token(self, shelf: str, system: str, value: str) -> str:
+        """The keyed hash under which an identifier is found on one shelf; the same number hashes differently on another."""
+        return hmac.digest(self._index, f"{shelf}\x00{system}\x00{value}".encode(), "sha256").hex()[:32]
+
+    def digest(self, body: bytes) -> bytes:
+        """The keyed digest of a request, to tell a repeat from another request with the same id."""
+        return hmac.digest(self._index, hashlib.sha256(body).digest(), "sha256")

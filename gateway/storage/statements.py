@@ -1,0 +1,116 @@
+"""SQL, written once and compiled once for each database.
+
+Reads are SQLAlchemy Core selects. Writes are `Op`s: "insert these rows" and "set these columns of the rows with this key", made
+from the table definitions, so that a batch of any size is one statement (PostgreSQL: `unnest`; SQLite: `executemany`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Select, Table
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import asyncpg
+
+__all__ = ["Op", "Query", "insert", "update"]
+
+Row = tuple[Any, ...]
+
+_SQLITE = sqlite.dialect(paramstyle="named")
+_POSTGRES = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves this constructor without types
+
+
+class Query:
+    """A select with named parameters (`bindparam`); constants written in it are kept with it."""
+
+    def __init__(self, select: Select[Any]) -> None:
+        self._select = select
+
+    @cached_property
+    def _sqlite(self) -> tuple[str, dict[str, Any]]:
+        compiled = self._select.compile(dialect=_SQLITE)
+        return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
+
+    @cached_property
+    def _postgres(self) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        compiled = self._select.compile(dialect=_POSTGRES)
+        constants = {name: value for name, value in compiled.params.items() if value is not None}
+        return str(compiled), tuple(compiled.positiontup or ()), constants
+
+    def sqlite(self, params: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """The text for sqlite3, parameters as ``:name``, and their values."""
+        text, constants = self._sqlite
+        return text, {**constants, **params} if constants else params
+
+    def postgres(self, params: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """The text for asyncpg (``$1``...) and the values in its order."""
+        text, order, constants = self._postgres
+        return text, [params[name] if name in params else constants[name] for name in order]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One kind of write over many rows. `phase` orders the kinds inside a transaction (closing before inserting)."""
+
+    name: str
+    phase: int
+    columns: tuple[str, ...]
+    sqlite: str
+    postgres: str
+
+    def columnar(self, rows: Sequence[Row]) -> list[list[Any]]:
+        """Rows as one list a column, the shape `unnest` takes."""
+        return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _array(column: Column[Any]) -> str:
+    kind = column.type
+    if isinstance(kind, BigInteger):
+        return "bigint[]"
+    if isinstance(kind, Boolean):
+        return "boolean[]"
+    if isinstance(kind, LargeBinary):
+        return "bytea[]"
+    return "text[]"
+
+
+def _join(glue: str, columns: Sequence[str], form: str) -> str:
+    return glue.join(form.format(column) for column in columns)
+
+
+def insert(table: Table, *, phase: int = 2, unless_there: bool = False) -> Op:
+    """Insert whole rows, in the order of the table's columns."""
+    columns = tuple(c.name for c in table.columns)
+    names = ", ".join(f'"{c}"' for c in columns)
+    tail = " ON CONFLICT DO NOTHING" if unless_there else ""
+    unnest = ", ".join(f"${i}::{_array(c)}" for i, c in enumerate(table.columns, 1))
+    return Op(
+        name=f"insert {table.name}",
+        phase=phase,
+        columns=columns,
+        sqlite=f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(columns))}){tail}",
+        postgres=f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({unnest}){tail}",
+    )
+
+
+def update(table: Table, *, where: Sequence[str], set: Sequence[str], phase: int = 1) -> Op:
+    """Set `set` in the row whose `where` columns match; a row given is ``(*set values, *where values)``."""
+    columns = (*set, *where)
+    unnest = ", ".join(f"${i}::{_array(table.columns[c])}" for i, c in enumerate(columns, 1))
+    aliases = ", ".join(f'"v_{c}"' for c in columns)
+    return Op(
+        name=f"update {table.name} set {','.join(set)}",
+        phase=phase,
+        columns=columns,
+        sqlite="UPDATE {} SET {} WHERE {}".format(table.name, _join(", ", set, '"{}" = ?'), _join(" AND ", where, '"{}" = ?')),
+        postgres="UPDATE {} SET {} FROM unnest({}) AS v({}) WHERE {}".format(
+            table.name,
+            _join(", ", set, '"{0}" = v."v_{0}"'),
+            unnest,
+            aliases,
+            _join(" AND ", where, table.name + '."{0}" = v."v_{0}"'),
+        ),
+    )

@@ -1,0 +1,266 @@
+"""The hub's tables. Times are integers (ms since 1970), ids are text, bodies are sealed bytes.
+
+`copies` is what the shelves hold; everything else is the hub's own: the facts of transfers, the consent register, the
+ledger of deliveries, timers and the audit log. Row-level security applies to `copies` (PostgreSQL): the reading role sees the
+rows of one shelf, the writing role never reads a body.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text, text
+
+__all__ = ["metadata"]
+
+metadata: Final = MetaData()
+
+
+def _text(name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null)
+
+
+def _int(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _bytes(name: str, *, null: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=null)
+
+
+copies: Final = Table(
+    "copies",
+    metadata,
+    _text("shelf"),
+    _text("type"),
+    _text("id"),
+    _int("version"),
+    _flag("current"),
+    _flag("final"),  # never rendered again
+    _text("thread"),
+    _text("status", null=True),
+    _text("business", null=True),
+    _text("owner", null=True),
+    _text("patient", null=True),
+    _text("target", null=True),
+    _text("identifiers", null=True),  # keyed hashes, space separated
+    _int("updated"),
+    _int("readable_until", null=True),
+    _bytes("sealed"),
+    PrimaryKeyConstraint("shelf", "type", "id", "version"),
+)
+Index(
+    "copies_head", copies.c.shelf, copies.c.type, copies.c.id, unique=True, postgresql_where=text("current"), sqlite_where=text("current")
+)
+Index("copies_recent", copies.c.shelf, copies.c.type, copies.c.updated, postgresql_where=text("current"), sqlite_where=text("current"))
+Index("copies_thread", copies.c.thread, copies.c.shelf, copies.c.type, postgresql_where=text("current"), sqlite_where=text("current"))
+
+threads: Final = Table("threads", metadata, _text("id"), _int("epoch"), _int("opened"), PrimaryKeyConstraint("id"))
+
+grants: Final = Table(
+    "grants",
+    metadata,
+    _text("id"),
+    _text("thread"),
+    _text("consent"),
+    _int("consent_version"),
+    _text("recorder"),  # shelf
+    _text("receiver"),  # party
+    _text("unit", null=True),
+    _text("scope"),
+    _text("state"),
+    _int("starts"),
+    _int("ends", null=True),
+    _text("rule"),  # JSON: classes, purposes, compiled exceptions
+    PrimaryKeyConstraint("id"),
+)
+Index("grants_thread", grants.c.thread)
+
+transfers: Final = Table(
+    "transfers",
+    metadata,
+    _text("id"),
+    _text("thread"),
+    _int("version"),
+    _text("state"),
+    _text("responsible"),  # party
+    _int("attempt"),
+    _text("sender_shelf"),
+    _text("sender_task"),
+    _text("sender_request"),
+    _text("service"),
+    _text("priority"),
+    _text("purposes"),  # the sender's, as asked, space separated
+    _int("opened"),
+    _int("closed", null=True),
+    PrimaryKeyConstraint("id"),
+)
+Index("transfers_thread", transfers.c.thread)
+Index("transfers_task", transfers.c.sender_shelf, transfers.c.sender_task)
+Index("transfers_request", transfers.c.sender_shelf, transfers.c.sender_request)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    _text("transfer"),
+    _int("number"),
+    _text("shelf"),
+    _text("address"),  # who it is offered to now
+    _text("task"),
+    _text("request"),
+    _text("patient"),
+    _text("consent"),
+    _text("provenance"),
+    _text("row"),  # matrix row that allowed it
+    _text("agreement"),
+    _text("basis"),
+    _int("offered"),
+    _int("acknowledged", null=True),
+    _int("accepted", null=True),
+    _int("introduced", null=True),
+    _int("ended", null=True),
+    _bytes("returned", null=True),  # sealed: what the receiver gave back (eta, decision, offer, worker)
+    PrimaryKeyConstraint("transfer", "number"),
+)
+Index("attempts_task", attempts.c.shelf, attempts.c.task)
+
+timers: Final = Table(
+    "timers",
+    metadata,
+    _text("id"),
+    _text("transfer"),
+    _text("clock"),
+    _int("due"),
+    _text("state"),  # armed, fired, cancelled
+    _int("fired", null=True),
+    PrimaryKeyConstraint("id"),
+)
+Index("timers_due", timers.c.due, postgresql_where=text("state = 'armed'"), sqlite_where=text("state = 'armed'"))
+Index("timers_transfer", timers.c.transfer)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    _text("id"),
+    _text("shelf"),
+    _text("endpoint"),
+    _text("lane"),
+    _int("place"),  # order within the lane
+    _text("kind"),  # copies, text
+    _text("thread"),
+    _text("transfer", null=True),
+    _text("parts"),  # JSON: [[type, id, version], ...]
+    _text("priority"),
+    _text("state"),  # queued, sending, delivered, cancelled, dead
+    _int("due"),
+    _int("tries"),
+    _int("fence"),
+    _int("lease", null=True),  # real time, ms
+    _text("reason", null=True),
+    _int("made"),
+    _int("ended", null=True),
+    PrimaryKeyConstraint("id"),
+)
+Index(
+    "deliveries_due",
+    deliveries.c.due,
+    postgresql_where=text("state in ('queued','sending')"),
+    sqlite_where=text("state in ('queued','sending')"),
+)
+Index("deliveries_lane", deliveries.c.lane, deliveries.c.place)
+
+sends: Final = Table(
+    "sends",
+    metadata,
+    _text("delivery"),
+    _int("fence"),
+    _int("started"),
+    _int("ended", null=True),
+    _text("outcome", null=True),
+    PrimaryKeyConstraint("delivery", "fence"),
+)
+
+requests: Final = Table(
+    "requests",
+    metadata,
+    _text("shelf"),
+    _text("request"),
+    _bytes("digest"),
+    _text("answer"),  # JSON: status, ids, versions; never a body
+    _int("made"),
+    PrimaryKeyConstraint("shelf", "request"),
+)
+
+assertions: Final = Table(
+    "assertions",
+    metadata,
+    _text("issuer"),
+    _text("jti"),
+    _int("expires"),
+    PrimaryKeyConstraint("issuer", "jti"),
+)
+Index("assertions_expires", assertions.c.expires)
+
+epochs: Final = Table("epochs", metadata, _text("name"), _int("value"), PrimaryKeyConstraint("name"))
+
+reviews: Final = Table(
+    "reviews",
+    metadata,
+    _text("id"),
+    _text("party"),  # whose human must look
+    _text("kind"),
+    _text("subject"),  # what it is about: an id, never a value
+    _text("reason"),
+    _text("state"),  # open, done
+    _int("made"),
+    PrimaryKeyConstraint("id"),
+)
+
+audit_entries: Final = Table(
+    "audit_entries",
+    metadata,
+    _text("writer"),
+    _int("seq"),
+    _text("at"),
+    _text("party", null=True),
+    _bytes("prev"),
+    _bytes("hash"),
+    _bytes("body"),
+    PrimaryKeyConstraint("writer", "seq"),
+)
+
+audit_leaves: Final = Table(
+    "audit_leaves",
+    metadata,
+    _int("position"),
+    _text("writer"),
+    _int("seq"),
+    _bytes("hash"),
+    PrimaryKeyConstraint("position"),
+)
+Index("audit_leaves_writer", audit_leaves.c.writer, audit_leaves.c.seq, unique=True)
+
+audit_writers: Final = Table("audit_writers", metadata, _text("writer"), _text("started"), PrimaryKeyConstraint("writer"))
+
+audit_checkpoints: Final = Table(
+    "audit_checkpoints", metadata, _int("size"), _text("note"), _bytes("frontier"), PrimaryKeyConstraint("size")
+)
+
+keys_metadata: Final = MetaData()
+
+keys: Final = Table(
+    "keys",
+    keys_metadata,
+    _text("thread"),
+    _text("shelf"),
+    _bytes("wrapped"),
+    PrimaryKeyConstraint("thread", "shelf"),
+)
+
+tombstones: Final = Table(
+    "tombstones", keys_metadata, _text("thread"), _text("shelf"), _int("destroyed"), PrimaryKeyConstraint("thread", "shelf")
+)

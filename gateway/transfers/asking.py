@@ -1,0 +1,60 @@
+"""The question put to `decide`, for a transfer that is being opened or is under way. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import vocabulary as v
+from gateway.decision.decide import Ask
+from gateway.decision.explain import told
+from gateway.decision.grants import Grant
+from gateway.identity import shelf_party
+from gateway.parties.model import Policy
+from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.transfers.model import REACHED, Transfer
+
+__all__ = ["ask_for", "coding", "needs_in", "refused"]
+
+Json = dict[str, Any]
+
+
+def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: frozenset[str], needs: frozenset[str], at: int) -> Ask:
+    """The question of a transfer that is under way, asked again now."""
+    address = policy.addresses[transfer.attempt.address]
+    sender = policy.parties[shelf_party(transfer.sender_shelf)]
+    unit = transfer.sender_shelf.partition("/")[2] or None
+    return Ask(
+        sender=sender,
+        sender_unit=unit,
+        receiver=policy.parties[address.party],
+        receiver_unit=address.unit,
+        receiver_role=address.role,
+        service=policy.services[transfer.service],
+        purposes=transfer.purposes,
+        at=at,
+        grants=tuple(grants),
+        present=present,
+        state=transfer.state.value,
+        reached=REACHED[transfer.state],
+        needs=needs,
+    )
+
+
+def refused(refusal: Refusal, at: str) -> Problem:
+    """403, with the sentence that is the same for every person."""
+    return Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal))
+
+
+def needs_in(task: Json) -> frozenset[str]:
+    """The need codes in a Task's input."""
+    found = (coding(item.get("valueCodeableConcept"), v.NEED) for item in task.get("input") or ())
+    return frozenset(code for code in found if code is not None)
+
+
+def coding(concept: Any, system: str) -> str | None:
+    """The code that a CodeableConcept has in one system."""
+    for item in (concept.get("coding") or ()) if isinstance(concept, dict) else ():
+        if item.get("system") == system and isinstance(item.get("code"), str):
+            code: str = item["code"]
+            return code
+    return None

@@ -1,0 +1,61 @@
+"""Timers of a transfer: which start when it enters a state, and which stop. Durable rows; firing is `gateway.delivery.timers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from gateway.parties.model import ClockRule
+from gateway.storage import tables
+from gateway.storage.statements import Query, insert, update
+from gateway.storage.writeset import WriteSet
+from gateway.transfers.model import Transfer
+
+__all__ = ["ARMED", "FINISH_TIMER", "INSERT_TIMER", "Timer", "arm", "rules_for", "stop"]
+
+INSERT_TIMER: Final = insert(tables.timers)
+FINISH_TIMER: Final = update(tables.timers, where=("id",), set=("state", "fired"))
+_t = tables.timers.c
+ARMED: Final = Query(select(_t.id, _t.clock, _t.due).where(_t.transfer == bindparam("transfer"), _t.state == "armed"))
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """An armed timer."""
+
+    id: str
+    clock: str
+    due: int
+
+
+def rules_for(clocks: Sequence[ClockRule], transfer: Transfer) -> list[ClockRule]:
+    """The deadlines that start when this transfer enters its present state."""
+    return [
+        rule
+        for rule in clocks
+        if rule.state == transfer.state.value
+        and (rule.services is None or transfer.service in rule.services)
+        and (rule.priorities is None or transfer.priority in rule.priorities)
+    ]
+
+
+def arm(ws: WriteSet, clocks: Sequence[ClockRule], transfer: Transfer, at: int, new_id: Callable[[], str]) -> None:
+    """Start the deadlines of the state just entered, measured from `at`."""
+    for rule in rules_for(clocks, transfer):
+        due = at + rule.due // timedelta(milliseconds=1)
+        ws.add(INSERT_TIMER, new_id(), transfer.id, rule.id, due, "armed", None)
+
+
+def stop(ws: WriteSet, clocks: Sequence[ClockRule], armed: Sequence[Timer], transfer: Transfer) -> None:
+    """Stop the deadlines that the transfer has left or answered; the others run on."""
+    rules = {rule.id: rule for rule in clocks}
+    returned = transfer.attempt.returned
+    given = {name for name, value in (("decision", returned.decision), ("eta", returned.eta), ("offer", returned.offers)) if value}
+    for timer in armed:
+        rule = rules.get(timer.clock)
+        if rule is None or transfer.state.value not in rule.during or rule.stopped_by & given:
+            ws.add(FINISH_TIMER, "cancelled", None, timer.id)

@@ -1,0 +1,136 @@
+"""Moving a transfer: a party's act, the hub's own moves, and the author's edits. One way: facts, then every view rendered again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.decision.decide import Permit, decide
+from gateway.delivery.ledger import announce
+from gateway.disclosure.release import Changed, row_view
+from gateway.identity import Caller, ShelfId, shelf_party
+from gateway.oauth.scopes import ActionScope, has_action
+from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.transfers import clocks
+from gateway.transfers.acts import Act, apply_act, illegal_move, read_act
+from gateway.transfers.asking import ask_for
+from gateway.transfers.facts import move_attempt, move_transfer
+from gateway.transfers.intake import Draft
+from gateway.transfers.model import Mover, State, Transfer, seen_by_receiver, seen_by_sender
+from gateway.transfers.work import Stored, Work
+
+__all__ = ["act_on_task", "commit_move", "edit_thread", "hub_move"]
+
+Json = dict[str, Any]
+
+
+async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> None:
+    """A write to a Task that exists: an act by the receiver, or by the sender on its own view. Raises Problem."""
+    before = draft.before
+    if before is None:
+        raise AssertionError("an update has a version before it")
+    facts = work.parts.facts
+    received = await facts.received(caller.shelf, draft.id)
+    transfer = received or await facts.sent(caller.shelf, draft.id)
+    if transfer is None or before.final:
+        raise illegal_move(None, Mover.SENDER)
+    mover = Mover.RECEIVER if received is not None else Mover.SENDER
+    viewed = _viewed(work, transfer, mover)
+    act = read_act(before.resource(), draft.resource, transfer, draft.entry.at, work.policy.codes)
+    _check_scopes(work, caller, act, mover, transfer, draft.entry.at)
+    if act.target is None and act.returned == transfer.attempt.returned:
+        work.stored[index] = Stored(200, "Task", draft.id, before.version)  # nothing asked, nothing written
+        return
+    after = apply_act(transfer, act, mover, viewed, work.at)
+    changed = await commit_move(work, transfer, after)
+    work.ws.audit.append(_acted(work, caller, transfer, after))
+    written = [w.version for w in changed.shelves.get(caller.shelf, ()) if w.type == "Task" and w.id == draft.id]
+    work.stored[index] = Stored(200, "Task", draft.id, written[0] if written else before.version)
+
+
+def hub_move(transfer: Transfer, target: State) -> Transfer:
+    """A move of the hub's own: a receipt, a timer."""
+    return replace(transfer, version=transfer.version + 1, state=target)
+
+
+async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dict[tuple[str, str], Json] | None = None) -> Changed:
+    """Add a transfer's new facts, views, timers and deliveries to the plan."""
+    parts, policy = work.parts, work.policy
+    move_transfer(work.ws, before, after)
+    move_attempt(work.ws, after, await work.key(after.thread, after.attempt.shelf))
+    permit = await _decide_again(work, after)
+    changed = Changed()
+    await parts.release.render(work.ws, changed, plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=edited)
+    rows = await parts.database.facts(clocks.ARMED, {"transfer": after.id})
+    armed = [clocks.Timer(*row) for row in rows]
+    clocks.stop(work.ws, policy.clocks, armed, after)
+    if after.state is not before.state:
+        clocks.arm(work.ws, policy.clocks, after, work.at, parts.new_id)
+    work.deliveries += announce(work.ws, policy, after, changed, actor=work.actor, at=work.at, new_id=parts.new_id)
+    return changed
+
+
+async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> dict[tuple[str, str], int]:
+    """The author changed content of open transfers: each is decided and rendered again. Returns versions written of edited Tasks."""
+    edited = {(d.type, d.id): d.resource for d in drafts}
+    requests = {d.id for d in drafts if d.type == "ServiceRequest"}
+    people = {d.thread for d in drafts if d.type == "Patient"}
+    for thread in sorted({d.thread for d in drafts}):
+        for transfer in await work.parts.facts.of_thread(thread):
+            if transfer.sender_shelf == shelf and transfer.closed is None and (thread in people or transfer.sender_request in requests):
+                await commit_move(work, transfer, replace(transfer, version=transfer.version + 1), edited)
+    return {}
+
+
+async def _decide_again(work: Work, transfer: Transfer) -> Permit | None:
+    """The decision taken now; None keeps the content a receiver has and lets nothing new through (an accepted transfer goes on)."""
+    grants = await work.known_grants(transfer.thread)
+    present = frozenset(work.policy.classes)
+    answer = decide(ask_for(work.policy, transfer, grants, present, frozenset(), work.at), work.policy)
+    return answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
+
+
+def _viewed(work: Work, transfer: Transfer, mover: Mover) -> State:
+    if mover is Mover.RECEIVER:
+        return State(seen_by_receiver(transfer.state).code)
+    row = next(r for r in work.policy.rows if r.id == transfer.attempt.row)
+    code = seen_by_sender(transfer.state, row_view(work.policy, transfer, row)).code
+    return State(code) if code in State.__members__.values() else State.LINE_GIVEN
+
+
+def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: Transfer, at: str) -> None:
+    wanted = [ActionScope.TRANSFER_ACCEPT if mover is Mover.RECEIVER else ActionScope.TRANSFER_OFFER]
+    if act.gives_decision:
+        wanted.append(ActionScope.DECISION_WRITE)
+    if act.gives_offer:
+        wanted.append(ActionScope.OFFER_WRITE)
+    if not all(has_action(caller.scopes, scope) for scope in wanted):
+        say = "Your client has no scope for this act."
+        raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, at, Refusal.SCOPE_MISSING))
+    if mover is Mover.SENDER and (act.returned != transfer.attempt.returned):
+        say = "What a receiver gives back is written by the receiver."
+        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output"))
+    if act.gives_offer and caller.party not in work.policy.services[transfer.service].owners:
+        say = "Only the owner of a service may offer it, or state an amount or a time."
+        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output", Refusal.NOT_OWNER_OF_OFFER))
+
+
+def _acted(work: Work, caller: Caller, before: Transfer, after: Transfer) -> AuditEntry:
+    given = (("decision", after.attempt.returned.decision),) if after.attempt.returned.decision else ()
+    return AuditEntry(
+        at=work.time,
+        action=AuditAction.ACT,
+        outcome=AuditOutcome.PERMIT,
+        actor_party=caller.party,
+        actor_shelf=caller.shelf,
+        actor_role=caller.role,
+        client_id=caller.client_id,
+        thread=after.thread,
+        transfer=after.id,
+        attempt=str(after.attempt.number),
+        target_party=shelf_party(after.sender_shelf),
+        policy_version=work.policy.version,
+        correlation_id=work.correlation,
+        detail=(("from", before.state.value), ("to", after.state.value), *given),
+    )

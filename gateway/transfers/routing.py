@@ -1,0 +1,52 @@
+"""Whom a Task is addressed to, and whether an agreement joins the two: decided before any person is looked at. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import vocabulary as v
+from gateway.decision.agreement import NotJoined, find_agreement
+from gateway.decision.explain import told
+from gateway.decision.plan import index_of
+from gateway.identity import Caller
+from gateway.parties.model import Address, Policy
+from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.shelves.copies import reference_id
+from gateway.transfers.asking import coding
+
+__all__ = ["addressee", "check_route", "service_of"]
+
+Json = dict[str, Any]
+
+
+def check_route(task: Json, caller: Caller, policy: Policy, at: int, path: str) -> Address:
+    """The receiver of a new Task. Raises Problem: mixed-unit-address, a bare organization, outside-agreement."""
+    name = (reference_id(task.get("owner")) or "").lower()
+    if name in policy.mixed_units or name.rpartition(".")[2] in policy.mixed_units:
+        say = "A mixed unit is never an address. Send to the member organization, by a role or team from the directory."
+        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{path}.owner", Refusal.MIXED_UNIT_ADDRESS))
+    address = addressee(task, policy, path)
+    joined = find_agreement(index_of(policy).agreements, policy.parties[caller.party], policy.parties[address.party], at)
+    if isinstance(joined, NotJoined):
+        finding = Finding(IssueCode.FORBIDDEN, told(joined.refusal), f"{path}.owner", joined.refusal)
+        raise Problem(ProblemType.FORBIDDEN, finding)
+    return address
+
+
+def addressee(task: Json, policy: Policy, path: str) -> Address:
+    """The role or team that a Task names (R7). Raises Problem(UNPROCESSABLE): the same for one that does not exist."""
+    owner = task.get("owner")
+    address = policy.addresses.get(reference_id(owner) or "")
+    if address is None or not isinstance(owner, dict) or owner["reference"] != f"{address.kind.value}/{address.id}":
+        say = "Address a role or a team of the receiver from the directory (PractitionerRole or HealthcareService)."
+        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{path}.owner"))
+    return address
+
+
+def service_of(request: Json, policy: Policy, path: str) -> str:
+    """The service that a ServiceRequest asks for. Raises Problem(UNPROCESSABLE, unknown-code)."""
+    code = coding(request.get("code"), v.SERVICE)
+    if code is None or code not in policy.services:
+        say = "The ServiceRequest must ask for a service of the coalition by its code."
+        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.CODE_INVALID, say, path, Refusal.UNKNOWN_CODE))
+    return code

@@ -1,0 +1,204 @@
+"""The use cases of a party's write. Plan on a snapshot, commit with guards, decide again when overtaken.
+
+A refusal is raised before anything is committed; the API's one error path commits its audit entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import bindparam, select
+
+from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.decision.coalition import check_coalition_consent
+from gateway.decision.grants import GrantState, compile_grants
+from gateway.identity import Caller
+from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.shelves.copies import Copy, reference_id
+from gateway.storage import tables
+from gateway.storage.statements import Query, insert
+from gateway.storage.writer import unavailable
+from gateway.storage.writeset import Stale
+from gateway.transfers.facts import add_grant, add_thread, supersede_grants
+from gateway.transfers.intake import Draft, Entry, prepare
+from gateway.transfers.messages import take_message
+from gateway.transfers.moving import act_on_task, edit_thread
+from gateway.transfers.opening import open_transfer
+from gateway.transfers.work import Parts, Stored, Work
+
+__all__ = ["Answer", "Referrals", "RequestKey"]
+
+Json = dict[str, Any]
+TRIES: Final = 3
+INSERT_REQUEST: Final = insert(tables.requests)
+INSERT_REVIEW: Final = insert(tables.reviews)
+_ANSWERED: Final = Query(
+    select(tables.requests.c.digest, tables.requests.c.answer).where(
+        tables.requests.c.shelf == bindparam("shelf"), tables.requests.c.request == bindparam("request")
+    )
+)
+_ORDER: Final = {"Patient": 0, "Consent": 1, "ServiceRequest": 2, "Task": 3, "Communication": 4}
+"""A consent comes before what rests on it, whatever the order in the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """`X-Request-ID` and the keyed digest of the request it came with."""
+
+    id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request, entry by entry. A repeat gives an equal answer with `repeated` set."""
+
+    stored: tuple[Stored, ...]
+    bodies: Mapping[tuple[str, str, int], Copy] = field(default_factory=dict)  # as far as at hand; the shelf has all
+    repeated: bool = False
+
+
+class Referrals:
+    """Every write a party can make. One instance a process."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def write(self, caller: Caller, entries: Callable[[], list[Entry]], key: RequestKey | None, correlation: str) -> Answer:
+        """All entries, or none of them. `entries` gives them anew for each try. Raises Problem; then nothing was stored."""
+        for _ in range(TRIES):
+            repeated = await self.answered(caller, key)
+            if repeated is not None:
+                return repeated
+            work = Work.begin(self._parts, caller.shelf, correlation)
+            await self._plan(work, caller, entries())
+            answer = Answer(tuple(work.stored[index] for index in sorted(work.stored)), work.bodies)
+            self._record(work, caller, answer, key)
+            result = await self._parts.writer.commit(work.ws)
+            if isinstance(result, Stale):
+                continue
+            for thread, shelf, data_key in work.fresh:
+                self._parts.keyring.remember(thread, shelf, data_key)
+            self._parts.wake(work.deliveries)
+            return answer
+        raise unavailable()
+
+    async def _plan(self, work: Work, caller: Caller, entries: list[Entry]) -> None:
+        parts = self._parts
+        drafts = await prepare(
+            caller, entries, parts.shelves.of(caller), lambda type_, id_: parts.in_directory(caller, type_, id_), parts.new_id
+        )
+        for draft in drafts:
+            if draft.type == "Patient" and draft.new_thread:
+                add_thread(work.ws, draft.thread, work.at)
+                work.new_threads.add(draft.thread)
+                work.grants[draft.thread] = []
+        requests = {draft.id: draft.resource for draft in drafts if draft.type == "ServiceRequest"}
+        edits: list[Draft] = []
+        for index, draft in sorted(enumerate(drafts), key=lambda item: _ORDER[item[1].type]):
+            if draft.found is not None:
+                work.stored[index] = Stored(200, draft.type, draft.found.id, draft.found.version)
+            elif draft.type == "Task" and draft.before is not None:
+                await act_on_task(work, index, draft, caller)
+            elif draft.type == "Task":
+                await open_transfer(work, index, draft, caller, await self._focus(caller, draft, requests))
+            elif draft.type == "Communication":
+                await take_message(work, index, draft, caller)
+            else:
+                if draft.type == "Consent":
+                    await self._take_consent(work, draft, caller)
+                await self._store(work, index, draft, caller)
+                if draft.before is not None and draft.type != "Consent":
+                    edits.append(draft)
+        if edits:
+            await edit_thread(work, edits, caller.shelf)
+
+    async def _store(self, work: Work, index: int, draft: Draft, caller: Caller) -> None:
+        before = draft.before
+        if before is not None and draft.type != "Patient" and before.resource().get("meta", {}).get("tag"):
+            say = "This is a copy that the hub made for you. Its author edits it; you answer by the Task."
+            raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, draft.entry.at))
+        key = await work.key(draft.thread, caller.shelf)
+        version = before.version + 1 if before is not None else 1
+        draft.resource.pop("meta", None)
+        work.put(key, draft.resource, caller.shelf, draft.thread, version)
+        work.stored[index] = Stored(201 if before is None else 200, draft.type, draft.id, version)
+
+    async def _take_consent(self, work: Work, draft: Draft, caller: Caller) -> None:
+        """Compile a Consent into the register. One that is not understood gives no grant and waits for a human."""
+        kind = work.policy.parties[caller.party].kind
+        findings = check_coalition_consent(
+            draft.resource, caller_kind=kind, caller_party=caller.party, policy=work.policy, base=draft.entry.at
+        )
+        if findings:
+            raise Problem(ProblemType.UNPROCESSABLE, *findings)
+        version = draft.before.version + 1 if draft.before is not None else 1
+        grants, rejected = compile_grants(
+            draft.resource,
+            consent_id=draft.id,
+            version=version,
+            thread=draft.thread,
+            recorder=caller.shelf,
+            policy=work.policy,
+            at=work.at,
+            new_id=self._parts.new_id,
+        )
+        known = await work.known_grants(draft.thread)
+        if draft.before is not None:
+            await work.own(draft.thread)
+            supersede_grants(work.ws, [g for g in known if g.consent_id == draft.id and g.state is GrantState.ACTIVE])
+            known = [g for g in known if g.consent_id != draft.id]
+        for grant in grants:
+            add_grant(work.ws, grant)
+        work.grants[draft.thread] = [*known, *grants]
+        for why in rejected:
+            row = (self._parts.new_id(), caller.party, "consent-not-understood", draft.id, why.reason.value, "open", work.at)
+            work.ws.add(INSERT_REVIEW, *row)
+
+    async def _focus(self, caller: Caller, draft: Draft, requests: dict[str, Json]) -> Json:
+        id_ = reference_id(draft.resource.get("focus")) or ""
+        found = requests.get(id_)
+        if found is not None:
+            return found
+        copy = await self._parts.shelves.of(caller).read("ServiceRequest", id_)
+        if copy is None or copy.thread != draft.thread or copy.resource().get("intent") == "filler-order":
+            say = "The Task must focus on a ServiceRequest that you wrote about the same person."
+            raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{draft.entry.at}.focus"))
+        return copy.resource()
+
+    def _record(self, work: Work, caller: Caller, answer: Answer, key: RequestKey | None) -> None:
+        if key is not None:
+            work.ws.request = (caller.shelf, key.id)
+            body = orjson.dumps([[s.status, s.type, s.id, s.version] for s in answer.stored]).decode()
+            work.ws.add(INSERT_REQUEST, caller.shelf, key.id, key.digest, body, work.at)
+        work.ws.audit.append(
+            AuditEntry(
+                at=work.time,
+                action=AuditAction.CREATE if answer.stored[0].status == 201 else AuditAction.UPDATE,
+                outcome=AuditOutcome.PERMIT,
+                actor_party=caller.party,
+                actor_shelf=caller.shelf,
+                actor_role=caller.role,
+                client_id=caller.client_id,
+                token_jti=caller.token_id,
+                policy_version=work.policy.version,
+                correlation_id=work.correlation,
+                detail=tuple((f"wrote.{i}", f"{s.type}/{s.id}/{s.version}") for i, s in enumerate(answer.stored)),
+            )
+        )
+
+    async def answered(self, caller: Caller, key: RequestKey | None) -> Answer | None:
+        """The answer that this request already had, if it is a repeat. Raises Problem(CONFLICT, duplicate) for another body."""
+        if key is None:
+            return None
+        found = await self._parts.database.facts(_ANSWERED, {"shelf": caller.shelf, "request": key.id})
+        if not found:
+            return None
+        digest, body = found[0]
+        if digest != key.digest:
+            say = "This request id was used for another request. Use a new one for each, and repeat it only to retry."
+            raise Problem(ProblemType.CONFLICT, Finding(IssueCode.DUPLICATE, say, refusal=Refusal.DUPLICATE))
+        return Answer(tuple(Stored(*item) for item in orjson.loads(body)), repeated=True)

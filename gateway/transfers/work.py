@@ -1,0 +1,126 @@
+"""What the use cases work with: the hub's parts, and one plan in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.clock import Clock, instant, millis
+from gateway.decision.grants import Grant
+from gateway.disclosure.minimize import Plan
+from gateway.disclosure.release import ReleaseStep
+from gateway.identity import Caller, ShelfId, ThreadId
+from gateway.parties.model import Policy
+from gateway.shelves.copies import Copy, put_copy
+from gateway.shelves.shelf import Shelves
+from gateway.storage.sealing import DataKey, KeyDestroyed, Keyring
+from gateway.storage.writer import Database, Writer
+from gateway.storage.writeset import WriteSet
+from gateway.transfers.facts import Facts
+
+__all__ = ["Parts", "Stored", "Work"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the hub that a use case calls. Built once in `gateway.app`."""
+
+    policy: Callable[[], Policy]
+    plan: Callable[[], Plan]
+    database: Database
+    writer: Writer
+    shelves: Shelves
+    keyring: Keyring
+    facts: Facts
+    release: ReleaseStep
+    clock: Clock
+    new_id: Callable[[], str]
+    in_directory: Callable[[Caller, str, str], bool]
+    wake: Callable[[Sequence[str]], None]  # deliveries that are due now
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of one entry: the HTTP status of its interaction, and the version written (or found)."""
+
+    status: int
+    type: str
+    id: str
+    version: int
+
+
+@dataclass(slots=True)
+class Work:
+    """One plan: decided on a snapshot, committed once."""
+
+    parts: Parts
+    policy: Policy
+    at: int
+    ws: WriteSet
+    actor: ShelfId | None
+    correlation: str
+    keys: dict[tuple[str, str], DataKey] = field(default_factory=dict)
+    fresh: list[tuple[ThreadId, ShelfId, DataKey]] = field(default_factory=list)
+    grants: dict[ThreadId, list[Grant]] = field(default_factory=dict)
+    new_threads: set[ThreadId] = field(default_factory=set)
+    epochs: dict[ThreadId, int] = field(default_factory=dict)
+    stored: dict[int, Stored] = field(default_factory=dict)
+    deliveries: list[str] = field(default_factory=list)
+    bodies: dict[tuple[str, str, int], Copy] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, parts: Parts, actor: ShelfId | None, correlation: str) -> Work:
+        """An empty plan under the policy and at the time of now."""
+        policy = parts.policy()
+        return cls(parts, policy, millis(parts.clock.now()), WriteSet(policy=policy.epoch), actor, correlation)
+
+    @property
+    def time(self) -> str:
+        """The plan's time as an instant."""
+        return instant(self.at)
+
+    async def key(self, thread: ThreadId, shelf: ShelfId) -> DataKey:
+        """The data key of a copy, made now when this thread has none on that shelf."""
+        held = self.keys.get((thread, shelf))
+        if held is not None:
+            return held
+        try:
+            if thread in self.new_threads:
+                raise KeyDestroyed
+            key = await self.parts.keyring.get(thread, shelf)
+        except KeyDestroyed:
+            key, row = self.parts.keyring.make(thread, shelf)
+            self.ws.keys.append(row)
+            self.fresh.append((thread, shelf, key))
+            if thread not in self.new_threads:
+                await self.own(thread)  # two first keys for one copy must not be made side by side
+        self.keys[thread, shelf] = key
+        return key
+
+    def put(self, key: DataKey, resource: Json, shelf: ShelfId, thread: ThreadId, version: int) -> None:
+        """Add a version that its own author wrote, at the plan's time."""
+        body = put_copy(self.ws, self.parts.keyring, key, resource, shelf=shelf, thread=thread, version=version, at=self.at)
+        type_, id_ = resource["resourceType"], resource["id"]
+        self.bodies[type_, id_, version] = Copy(shelf, type_, id_, version, thread, self.at, False, body)
+
+    async def known_grants(self, thread: ThreadId) -> list[Grant]:
+        """The register for a thread, with what this plan adds; relied on, so that a withdrawal in between makes the plan stale."""
+        held = self.grants.get(thread)
+        if held is None:
+            await self.share(thread)
+            held = self.grants[thread] = await self.parts.facts.grants(thread)
+        return held
+
+    async def share(self, thread: ThreadId) -> None:
+        """Rely on the thread standing as it is."""
+        if thread not in self.new_threads and thread not in self.epochs:
+            self.epochs[thread] = self.ws.shares[thread] = await self.parts.facts.epoch(thread)
+
+    async def own(self, thread: ThreadId) -> None:
+        """Move the thread on: no plan made on how it stands now may commit after this one."""
+        if thread not in self.new_threads:
+            await self.share(thread)
+            self.ws.owns[thread] = self.epochs[thread]

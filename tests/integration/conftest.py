@@ -1,0 +1,58 @@
+"""Every test that takes `world` or `database` runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.storage.migrate import migrate_postgres
+from gateway.testing.postgres import PostgresServer, Role, create_roles
+from tests.integration.world import World, open_world, settings_for
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_server: PostgresServer) -> tuple[str, str]:
+    """Template databases at the newest schema: one for the hub, one for its keys."""
+    names = ("hub_template", "keys_template")
+    for name in names:
+        postgres_server.create_database(name)
+        create_roles(postgres_server, name)
+    hub, keys = (postgres_server.url(Role.OWNER, name) for name in names)
+    asyncio.run(migrate_postgres(hub, keys, reader=Role.READER, writer=Role.WRITER))
+    return names
+
+
+def postgres_settings(server: PostgresServer, templates: tuple[str, str]) -> dict[str, str]:
+    """Settings for fresh databases of one test's own."""
+    number = next(_numbers)
+    hub, keys = f"hub_{number}", f"keys_{number}"
+    for name, template in zip((hub, keys), templates, strict=True):
+        server.create_database(name, owner=Role.OWNER, template=template)
+        create_roles(server, name)
+    return {
+        "database_url": server.url(Role.WRITER, hub),
+        "database_reader_url": server.url(Role.READER, hub),
+        "keys_url": server.url(Role.WRITER, keys),
+    }
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The settings that name an empty database; nothing for SQLite, whose file lies in the test's own folder."""
+    if request.param == "sqlite":
+        yield {}
+    else:
+        yield postgres_settings(request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated"))
+
+
+@pytest.fixture
+async def world(tmp_path: Path, database: dict[str, str]) -> AsyncIterator[World]:
+    """A hub with four parties."""
+    async with open_world(settings_for(tmp_path, **database)) as opened:
+        yield opened
