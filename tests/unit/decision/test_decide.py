@@ -116,6 +116,14 @@ def test_another_region_only_by_the_row_for_it() -> None:
     assert (answer.refusal, answer.gate) == (Refusal.NOT_YOUR_REGION, Gate.AGREEMENT)
 
 
+@pytest.mark.parametrize("regions", [{"bay"}, {"ocean"}])
+def test_an_agreement_must_cover_both_regions(regions: set[str]) -> None:
+    pair = replace(POLICY.agreements[1], regions=frozenset(regions))
+    answer = decide(cross(), replace(POLICY, agreements=(pair,)))
+    assert isinstance(answer, Denial)
+    assert answer.refusal is Refusal.NOT_YOUR_REGION
+
+
 # -- basis ---------------------------------------------------------------------------------------------------------------------
 
 
