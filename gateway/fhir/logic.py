@@ -7,7 +7,7 @@ Period from `2020` to `2020-05`) is not broken, as R5 says with `lowBoundary()`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -185,12 +185,15 @@ def ge_time(left: str | None, right: str | None) -> Truth:
 
 
 def _instant(text: str) -> datetime:
-    """R4's regex allows second 60 (a leap second), which datetime doesn't, and any number of digits after the second."""
+    """R4's regex allows second 60 (a leap second), which datetime doesn't, and any number of digits after the second.
+
+    Not converted to UTC: in the years 1 and 9999 that overflows, while comparing does not.
+    """
     rest = text[_SECOND:]
     zone = "+00:00" if rest.endswith("Z") else rest[-6:]
     fraction = rest[: -1 if rest.endswith("Z") else -6][:7]
     second = "59" if text[17:19] == "60" else text[17:19]
-    return datetime.fromisoformat(f"{text[:17]}{second}{fraction.ljust(7, '0') if fraction else ''}{zone}").astimezone(UTC)
+    return datetime.fromisoformat(f"{text[:17]}{second}{fraction.ljust(7, '0') if fraction else ''}{zone}")
 
 
 def le_quantity(left: Node | None, right: Node | None) -> Truth:

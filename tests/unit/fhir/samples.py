@@ -154,9 +154,9 @@ def host(name: str, element: Json) -> tuple[Json, str]:
         return {"resourceType": "Parameters", "parameter": [holder]}, "Parameters.parameter[0].value"
     parent, _, leaf = name.rpartition(".")
     array = MODEL["types"][parent]["elements"][leaf].get("array", False)
-    holder = minimal(parent)
-    holder[leaf] = [element] if array else element
-    resource, path = host(parent, holder)
+    above = minimal(parent)
+    above[leaf] = [element] if array else element
+    resource, path = host(parent, above)
     return resource, f"{path}.{leaf}[0]" if array else f"{path}.{leaf}"
 
 

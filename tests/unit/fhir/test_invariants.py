@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fhir.model import PYTHON_RULES, human, load
+from gateway.fhir.model import PYTHON_RULES, Child, Plan, Rule, human, load, plan
 from gateway.fhir.r4.invariants import RULES
 from gateway.fhir.validate import validate
 from gateway.problems import IssueCode
@@ -225,9 +225,7 @@ def test_a_kept_invariant_is_not_named(rule_id: str) -> None:
 @pytest.mark.parametrize("rule_id", RULES)
 def test_without_its_rule_the_broken_case_would_pass(rule_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each case is refused by its own rule and not by another of the same key."""
-    from gateway.fhir import model
-
-    rule = next(r for name in model.load("model")["types"] for r in _rules(name) if r.id == rule_id)
+    rule = next(r for name in load("model")["types"] for r in _rules(name) if r.id == rule_id)
     key, sentence = human(rule_id)
     seen: list[bool | None] = []
 
@@ -236,25 +234,22 @@ def test_without_its_rule_the_broken_case_would_pass(rule_id: str, monkeypatch: 
         seen.append(verdict)
         return True
 
-    patched = [r for name in model.load("model")["types"] for r in _holders(name, rule_id)]
+    patched = [r for name in load("model")["types"] for r in _holders(name, rule_id)]
     for holder in patched:
-        monkeypatch.setattr(holder, "rules", tuple(model.Rule(r.id, watched) if r.id == rule_id else r for r in holder.rules))
+        monkeypatch.setattr(holder, "rules", tuple(Rule(r.id, watched) if r.id == rule_id else r for r in holder.rules))
     assert f"{key}: {sentence}" not in [finding.say for finding in validate(CASES[rule_id][0])]
     assert False in seen
 
 
-def _rules(name: str) -> list[Any]:
-    from gateway.fhir.model import plan
-
+def _rules(name: str) -> list[Rule]:
     made = plan(name)
     return [*made.rules, *(rule for child in made.children.values() for rule in child.rules)]
 
 
-def _holders(name: str, rule_id: str) -> list[Any]:
-    from gateway.fhir.model import plan
-
+def _holders(name: str, rule_id: str) -> list[Plan | Child]:
     made = plan(name)
-    return [holder for holder in (made, *made.children.values()) if any(rule.id == rule_id for rule in holder.rules)]
+    holders: list[Plan | Child] = [made, *made.children.values()]
+    return [holder for holder in holders if any(rule.id == rule_id for rule in holder.rules)]
 
 
 def test_what_is_not_translated_is_little_and_has_its_reason() -> None:

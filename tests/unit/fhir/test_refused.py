@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -177,7 +178,7 @@ def test_two_values_of_one_choice_are_refused(name: str) -> None:
         if place.choice:
             choices.setdefault(place.choice, []).append(place)
     for choice, members in choices.items():
-        for one, other in zip(members, members[1:], strict=False):
+        for one, other in pairwise(members):
             element = minimal(name) | {one.member: value(one), other.member: value(other)}
             resource, path = host(name, element)
             assert IssueCode.STRUCTURE in found(resource, f"{path}.{choice}"), path
