@@ -1,9 +1,9 @@
 """A development configuration: keys, clients and addresses for one demo region, and the settings of its hub. Made new for every run.
 
-    FOLDER/registry.yaml        clients (public keys only) and the addresses of the partners' systems
-    FOLDER/systems/<party>.json one system's own settings; its private key (a JWK) beside it
-    FOLDER/hub/                 signing key, wrapping key, audit key, and `hub.env` for `gateway serve`
-    FOLDER/clock                business time, when a scenario sets it
+FOLDER/registry.yaml        clients (public keys only) and the addresses of the partners' systems
+FOLDER/systems/<party>.json one system's own settings; its private key (a JWK) beside it
+FOLDER/hub/                 signing key, wrapping key, audit key, and `hub.env` for `gateway serve`
+FOLDER/clock                business time, when a scenario sets it
 """
 
 from __future__ import annotations

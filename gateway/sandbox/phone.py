@@ -1,7 +1,7 @@
 """The text gateway: takes texts as a telephone company's service would, and shows the scenario what reached the phone.
 
-    POST /messages      {"to": "+1...", "text": "..."}; taken once per Idempotency-Key
-    GET  /messages      what arrived, in order
+POST /messages      {"to": "+1...", "text": "..."}; taken once per Idempotency-Key
+GET  /messages      what arrived, in order
 """
 
 from __future__ import annotations

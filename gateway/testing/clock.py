@@ -1,8 +1,8 @@
 """Business time that a scenario sets: one number in a small file, mapped into every process that takes part.
 
 The hub and the simulated partners run in processes of their own, so a clock that a test moves can't be a variable. It is eight bytes:
-milliseconds since 1970, in the machine's byte order. Only the one who plays the scenario writes them; a reader sees the old or the new time, never
-half of each, because an aligned word is stored at once. Tokens, leases and TLS do not use it.
+milliseconds since 1970, in the machine's byte order. Only the one who plays the scenario writes them; a reader sees the old or the new
+time, never half of each, because an aligned word is stored at once. Tokens, leases and TLS do not use it.
 """
 
 from __future__ import annotations

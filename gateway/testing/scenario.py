@@ -1,8 +1,8 @@
 """A scenario as data: who does what at which time, what each party then sees, what is refused, and the table of who may see what.
 
 Read from YAML, checked against its JSON Schema; a mistake is told with its file and line. The runner (`scenario_run`) plays it.
-Inside `with`, ``@HH:MM`` is a local time of the scenario's day (``@+1 HH:MM`` the day after), ``$NAME.task`` an id as the acting party knows
-it and ``$PARTY:NAME.task`` as another party does.
+Inside `with`, ``@HH:MM`` is a local time of the scenario's day (``@+1 HH:MM`` the day after), ``$NAME.task`` an id as the acting party
+knows it and ``$PARTY:NAME.task`` as another party does.
 """
 
 from __future__ import annotations

@@ -97,7 +97,9 @@ def cell_of(row: Row, party: str, holdings: Holdings, written: Written, services
 def facts_in(resources: Iterable[Json]) -> list[Fact]:
     """All facts that resources state."""
     held = list(resources)
-    services = {f"ServiceRequest/{r['id']}": _code(r.get("code"), v.SERVICE) for r in held if r["resourceType"] == "ServiceRequest" and "id" in r}
+    services = {
+        f"ServiceRequest/{r['id']}": _code(r.get("code"), v.SERVICE) for r in held if r["resourceType"] == "ServiceRequest" and "id" in r
+    }
     found: list[Fact] = []
     for resource in held:
         match resource["resourceType"]:

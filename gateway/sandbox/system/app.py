@@ -39,9 +39,7 @@ def create_system(config: SystemConfig, *, now: Callable[[], datetime], real: Ca
     """The server of one system. `now` is business time; `real` is the machine's, for tokens."""
     records = Records.open(config.ledger)
     http = httpx.AsyncClient(timeout=httpx.Timeout(30.0, connect=5.0))
-    client = SmartBackendClient(
-        config.hub, config.client_id, config.private_key(), "ES384", http, scope=" ".join(config.scopes), now=real
-    )
+    client = SmartBackendClient(config.hub, config.client_id, config.private_key(), "ES384", http, scope=" ".join(config.scopes), now=real)
     desk = Desk(config.party, Hub(client), records, now, lists_people=config.lists_people)
     noticed = asyncio.Event()
 

@@ -109,7 +109,9 @@ class Desk:
         body = answer.body
         if answer.status < 300 and body.get("resourceType") not in (None, "Bundle", "OperationOutcome"):
             self._records.keep(body)
-            made = made or [{"type": body["resourceType"], "id": body["id"], "version": body["meta"]["versionId"], "status": str(answer.status)}]
+            made = made or [
+                {"type": body["resourceType"], "id": body["id"], "version": body["meta"]["versionId"], "status": str(answer.status)}
+            ]
         return {
             "status": status or answer.status,
             "body": body,

@@ -1,6 +1,7 @@
 """What one partner's system holds: resources it received or wrote, the deliveries it has seen, the notices it was given.
 
-The deliveries are also kept in a file, one line each, written before the hub gets its receipt: a system that is started again still knows them.
+The deliveries are also kept in a file, one line each, written before the hub gets its receipt: a system that is started again still
+knows them.
 """
 
 from __future__ import annotations
