@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
-import jwt
 import orjson
 import structlog
 from fastapi import FastAPI
@@ -41,7 +40,7 @@ from gateway.audit.checkpoint import Signer
 from gateway.audit.entry import Chain
 from gateway.audit.sequencer import LogDamaged, SequencerConflict
 from gateway.audit.sequencer import run as sequence
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock, SystemClock, millis
 from gateway.delivery.doors import BUILT_IN, HttpTransport
 from gateway.delivery.runner import EmbeddedRunner, Sender
 from gateway.delivery.texts import Texts
@@ -58,6 +57,7 @@ from gateway.oauth.keys import SigningKeys
 from gateway.oauth.metadata import OAuthUrls
 from gateway.oauth.revocation import MemoryRevocations
 from gateway.oauth.server import TokenService
+from gateway.oauth.statement import hub_statement
 from gateway.oauth.tokens import AccessTokens
 from gateway.parties.adapters import load_adapters
 from gateway.parties.directory import Directory
@@ -172,7 +172,7 @@ def _assemble(
             runner.wake(ids)
 
     def in_directory(caller: Caller, type_: str, id_: str) -> bool:
-        return configured.directory.knows(caller.party, type_, id_, _millis(clock))
+        return configured.directory.knows(caller.party, type_, id_, millis(clock.now()))
 
     parts = Parts(
         policy=policy,
@@ -215,7 +215,7 @@ def _assemble(
         referrals=Referrals(parts),
         parts=parts,
     )
-    token = _hub_token(keys, urls.issuer)
+    token = hub_statement(keys, urls.issuer, time.time)
     text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
     texts = Texts(parts, HttpTransport(http, text_endpoint, token) if settings.text_service_url else None)
     own = load_adapters(configured.policy, settings.config_root, {})
@@ -251,22 +251,6 @@ def _clock(settings: Settings) -> Clock:
     from gateway.testing.clock import RunnerClock  # the scenario runner's clock, in the sandbox only
 
     return RunnerClock(settings.sandbox_clock)
-
-
-def _millis(clock: Clock) -> int:
-    return int(clock.now().timestamp() * 1000)
-
-
-def _hub_token(keys: SigningKeys, issuer: str) -> Any:
-    """Who we are, to a partner's server: a JWT for one audience, verifiable with the hub's JWKS, for one minute."""
-
-    def sign(audience: str) -> str:
-        now = int(time.time())
-        claims = {"iss": issuer, "sub": issuer, "aud": audience, "iat": now, "exp": now + 60, "jti": secrets.token_hex(16)}
-        key = keys.current
-        return jwt.encode(claims, key.private, algorithm="ES256", headers={"kid": key.kid, "typ": "JWT"})
-
-    return sign
 
 
 def _token_refused(fault: Any, client_id: str | None) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import bindparam, select
 
-from gateway.parties.model import ClockRule
+from gateway.clock import millis, when
+from gateway.parties.model import ClockRule, Policy
 from gateway.storage import tables
 from gateway.storage.statements import Query, insert, update
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.model import Transfer
 
-__all__ = ["ARMED", "FINISH_TIMER", "INSERT_TIMER", "Timer", "arm", "rules_for", "stop"]
+__all__ = ["ARMED", "FINISH_TIMER", "INSERT_TIMER", "Timer", "arm", "due_at", "rules_for", "stop"]
 
 INSERT_TIMER: Final = insert(tables.timers)
 FINISH_TIMER: Final = update(tables.timers, where=("id",), set=("state", "fired"))
@@ -43,11 +45,30 @@ def rules_for(clocks: Sequence[ClockRule], transfer: Transfer) -> list[ClockRule
     ]
 
 
-def arm(ws: WriteSet, clocks: Sequence[ClockRule], transfer: Transfer, at: int, new_id: Callable[[], str]) -> None:
-    """Start the deadlines of the state just entered, measured from `at`."""
-    for rule in rules_for(clocks, transfer):
-        due = at + rule.due // timedelta(milliseconds=1)
-        ws.add(INSERT_TIMER, new_id(), transfer.id, rule.id, due, "armed", None)
+def arm(ws: WriteSet, policy: Policy, transfer: Transfer, at: int, new_id: Callable[[], str]) -> None:
+    """Start the deadlines of the state just entered, measured from `at` in the receiver's local time."""
+    zone = ZoneInfo(policy.timezones[policy.parties[transfer.attempt.party].region])
+    for rule in rules_for(policy.clocks, transfer):
+        ws.add(INSERT_TIMER, new_id(), transfer.id, rule.id, due_at(rule, transfer, at, zone), "armed", None)
+
+
+def due_at(rule: ClockRule, transfer: Transfer, at: int, zone: tzinfo) -> int:
+    """When a deadline that starts at `at` falls: after the arrival time where one is known and the rule says so; whole working
+    days (Monday to Friday) keep their local time of day across a clock change. Never raises for an arrival time it can't read."""
+    if rule.after_eta is not None and transfer.attempt.returned.eta is not None:
+        try:
+            eta = datetime.fromisoformat(transfer.attempt.returned.eta)
+        except ValueError:
+            eta = None
+        if eta is not None and eta.tzinfo is not None:
+            return max(at, millis(eta + rule.after_eta))
+    if not rule.business_days:
+        return at + rule.due // timedelta(milliseconds=1)
+    local, left = when(at).astimezone(zone), rule.due.days
+    while left > 0:
+        local += timedelta(days=1)
+        left -= local.weekday() < 5
+    return millis(local)
 
 
 def stop(ws: WriteSet, clocks: Sequence[ClockRule], armed: Sequence[Timer], transfer: Transfer) -> None:

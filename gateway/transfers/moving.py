@@ -66,7 +66,7 @@ async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dic
     armed = [clocks.Timer(*row) for row in rows]
     clocks.stop(work.ws, policy.clocks, armed, after)
     if after.state is not before.state:
-        clocks.arm(work.ws, policy.clocks, after, work.at, parts.new_id)
+        clocks.arm(work.ws, policy, after, work.at, parts.new_id)
     work.deliveries += announce(work.ws, policy, after, changed, actor=work.actor, at=work.at, new_id=parts.new_id)
     return changed
 

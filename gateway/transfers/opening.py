@@ -73,7 +73,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     )
     add_transfer(work.ws, transfer)
     add_attempt(work.ws, transfer)
-    clocks.arm(work.ws, policy.clocks, transfer, work.at, parts.new_id)
+    clocks.arm(work.ws, policy, transfer, work.at, parts.new_id)
     work.deliveries += announce(work.ws, policy, transfer, changed, actor=caller.shelf, at=work.at, new_id=parts.new_id)
     work.ws.audit.append(_released(work, caller, transfer, permit, release))
     view = row_view(policy, transfer, permit.row)

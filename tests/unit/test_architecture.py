@@ -31,6 +31,7 @@ PURE: Final = ("decision", "disclosure/minimize.py", "disclosure/views.py", "tra
 
 READS_THE_REAL_CLOCK: Final = {
     "gateway/clock.py": "the port to it",
+    "gateway/app.py": "it hands real time to what makes and checks tokens, which take it as an argument",
     "gateway/delivery/runner.py": "a lease on a delivery runs out in real time, or a stopped business clock would keep it for ever",
     "gateway/storage/postgres.py": "a key's tombstone is compared with the age of real backups, whatever business time says",
     "gateway/storage/sqlite.py": "the same",
