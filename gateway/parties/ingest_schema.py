@@ -64,8 +64,9 @@ class _Compiler:
         if rule.codes is not None:
             return {"enum": sorted(rule.codes)}
         if rule.max_length:
-            return {"type": ["string", "array"], "maxLength": rule.max_length, "items": {"type": "string", "maxLength": rule.max_length}}
-        return {"type": [*_PRIMITIVE, "array"], "items": {"type": _PRIMITIVE}}
+            text = {"type": "string", "maxLength": rule.max_length}
+            return {**text, "type": ["string", "array"], "items": text, "minItems": 1}
+        return {"type": [*_PRIMITIVE, "array"], "items": {"type": _PRIMITIVE}, "minItems": 1}
 
     def _slice(self, by: str, key: str, rule: ElementRule) -> Schema:
         """One form of the items of a list: told by its key, which stands in a member or in every coding of a concept."""
