@@ -41,7 +41,7 @@ class Expectation:
     status: int
     refusal: str | None = None
     element: str | None = None  # a word of the element that the refusal names
-    answer: frozenset[str] = frozenset()  # output codes of the Task in the very first answer
+    answer: frozenset[str] = frozenset()  # output codes and state of the Task in the very first answer
     resource: str | None = None  # the status of the resource in the answer
     texts: int | None = None  # how many texts have reached the phone since the start
     unchanged: tuple[str, ...] = ()  # parties whose shelf and system saw nothing of it

@@ -254,9 +254,10 @@ def _answered(expect: Expectation, reply: Json) -> list[Check]:
         checks.append(Check(f"names the element {expect.element}", named, ", ".join(reply["elements"]) or "none"))
     if expect.answer:
         tasks = [e["resource"] for e in reply["body"].get("entry", ()) if e.get("resource", {}).get("resourceType") == "Task"]
-        output = {c["code"] for task in tasks for item in task.get("output", ()) for c in item["type"]["coding"]}
+        said = {c["code"] for task in tasks for item in task.get("output", ()) for c in item["type"]["coding"]}
+        said |= {c["code"] for task in tasks for c in task.get("businessStatus", {}).get("coding", ())}
         for code in sorted(expect.answer):
-            checks.append(Check(f"the first answer has the {code}", code in output, ", ".join(sorted(output)) or "none"))
+            checks.append(Check(f"the first answer says {code}", code in said, ", ".join(sorted(said)) or "nothing"))
     return checks
 
 
