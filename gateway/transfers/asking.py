@@ -41,8 +41,9 @@ def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: fr
 
 
 def refused(refusal: Refusal, at: str) -> Problem:
-    """403, with the sentence that is the same for every person."""
-    return Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal))
+    """403 (422 when nothing of what was sent may go), with the sentence that is the same for every person."""
+    family = ProblemType.UNPROCESSABLE if refusal is Refusal.MINIMUM_EXCEEDED else ProblemType.FORBIDDEN
+    return Problem(family, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal))
 
 
 def needs_in(task: Json) -> frozenset[str]:

@@ -28,6 +28,7 @@ from gateway.transfers.messages import take_message
 from gateway.transfers.moving import act_on_task, edit_thread
 from gateway.transfers.opening import open_transfer
 from gateway.transfers.work import Parts, Stored, Work
+from gateway.vocabulary import EXT_AGE_BAND
 
 __all__ = ["Answer", "Referrals", "RequestKey"]
 
@@ -42,6 +43,10 @@ _ANSWERED: Final = Query(
 )
 _ORDER: Final = {"Patient": 0, "Consent": 1, "ServiceRequest": 2, "Task": 3, "Communication": 4}
 """A consent comes before what rests on it, whatever the order in the request."""
+
+
+_NOT_THEIRS: Final = frozenset({Refusal.GIVER_NOT_VALID, Refusal.PURPOSE_MISMATCH})
+"""Refusals about who may, not about how it is written: 403."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +136,16 @@ class Referrals:
         """Compile a Consent into the register. One that is not understood gives no grant and waits for a human."""
         kind = work.policy.parties[caller.party].kind
         findings = check_coalition_consent(
-            draft.resource, caller_kind=kind, caller_party=caller.party, policy=work.policy, base=draft.entry.at
+            draft.resource,
+            caller_kind=kind,
+            caller_party=caller.party,
+            policy=work.policy,
+            age_band=_age_band(draft.patient),
+            base=draft.entry.at,
         )
         if findings:
-            raise Problem(ProblemType.UNPROCESSABLE, *findings)
+            permission = {finding.refusal for finding in findings} <= _NOT_THEIRS
+            raise Problem(ProblemType.FORBIDDEN if permission else ProblemType.UNPROCESSABLE, *findings)
         version = draft.before.version + 1 if draft.before is not None else 1
         grants, rejected = compile_grants(
             draft.resource,
@@ -202,3 +213,11 @@ class Referrals:
             say = "This request id was used for another request. Use a new one for each, and repeat it only to retry."
             raise Problem(ProblemType.CONFLICT, Finding(IssueCode.DUPLICATE, say, refusal=Refusal.DUPLICATE))
         return Answer(tuple(Stored(*item) for item in orjson.loads(body)), repeated=True)
+
+
+def _age_band(patient: Json) -> str | None:
+    for extension in patient.get("extension") or ():
+        if extension.get("url") == EXT_AGE_BAND and isinstance(extension.get("valueCode"), str):
+            code: str = extension["valueCode"]
+            return code
+    return None
