@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -218,7 +219,7 @@ def _assemble(
     token = hub_statement(keys, urls.issuer, time.time)
     text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
     texts = Texts(parts, HttpTransport(http, text_endpoint, token) if settings.text_service_url else None)
-    own = load_adapters(configured.policy, settings.config_root, {})
+    own = load_adapters(configured.policy, settings.config_root, os.environ)
 
     def adapter_for(endpoint: Endpoint) -> OutboundAdapter:
         mine = own.get(shelf_party(endpoint.shelf))

@@ -71,6 +71,8 @@ def decide(ask: Ask, policy: Policy) -> Permit | Denial:
     plans = index.rows.get((ask.sender.kind, ask.receiver.kind, ask.service.id), ())
     furthest: Denial | None = None
     for plan in plans:
+        if plan.row.region not in ("", ask.sender.region):
+            continue  # another region's rule
         answer = _try_row(ask, plan, agreement, joined, policy, index)
         if isinstance(answer, Permit):
             return answer

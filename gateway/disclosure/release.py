@@ -72,7 +72,9 @@ def row_view(policy: Policy, transfer: Transfer, row: MatrixRow) -> StatusView:
 
 def onward(policy: Policy, receiver: Party, grants: Sequence[Grant], at: int) -> list[Grant]:
     """The grants a receiver may know of: those that name it, and those that its own rows can use onward."""
-    usable = {(row.receiver_kind, row.scope) for row in policy.rows if row.sender_kind == receiver.kind}
+    usable = {
+        (row.receiver_kind, row.scope) for row in policy.rows if row.sender_kind == receiver.kind and row.region in ("", receiver.region)
+    }
     return [
         grant
         for grant in grants

@@ -34,12 +34,13 @@ class Timer:
     due: int
 
 
-def rules_for(clocks: Sequence[ClockRule], transfer: Transfer) -> list[ClockRule]:
-    """The deadlines that start when this transfer enters its present state."""
+def rules_for(clocks: Sequence[ClockRule], transfer: Transfer, region: str) -> list[ClockRule]:
+    """The deadlines that start when this transfer enters its present state, in the receiver's region."""
     return [
         rule
         for rule in clocks
         if rule.state == transfer.state.value
+        and rule.region in ("", region)
         and (rule.services is None or transfer.service in rule.services)
         and (rule.priorities is None or transfer.priority in rule.priorities)
     ]
@@ -47,8 +48,9 @@ def rules_for(clocks: Sequence[ClockRule], transfer: Transfer) -> list[ClockRule
 
 def arm(ws: WriteSet, policy: Policy, transfer: Transfer, at: int, new_id: Callable[[], str]) -> None:
     """Start the deadlines of the state just entered, measured from `at` in the receiver's local time."""
-    zone = ZoneInfo(policy.timezones[policy.parties[transfer.attempt.party].region])
-    for rule in rules_for(policy.clocks, transfer):
+    region = policy.parties[transfer.attempt.party].region
+    zone = ZoneInfo(policy.timezones[region])
+    for rule in rules_for(policy.clocks, transfer, region):
         ws.add(INSERT_TIMER, new_id(), transfer.id, rule.id, due_at(rule, transfer, at, zone), "armed", None)
 
 

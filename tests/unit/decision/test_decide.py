@@ -382,3 +382,12 @@ def test_the_recorder_is_a_shelf_and_not_its_party() -> None:
     (grant,) = granted(HOSPITAL_CONSENT, by="harbour")
     other_unit = replace(grant, recorder=ShelfId("harbour/other"))
     assert denied(to_hospital((other_unit,))).refusal is Refusal.NO_CONSENT
+
+
+def test_a_row_of_one_region_is_not_a_row_of_another() -> None:
+    question = ask(grants=granted(WARM))
+    here = replace(POLICY, epoch=POLICY.epoch + 1, rows=tuple(replace(row, region=question.sender.region) for row in POLICY.rows))
+    elsewhere = replace(POLICY, epoch=POLICY.epoch + 2, rows=tuple(replace(row, region="elsewhere") for row in POLICY.rows))
+    assert isinstance(decide(question, here), Permit)
+    answer = decide(question, elsewhere)
+    assert isinstance(answer, Denial) and answer.refusal is Refusal.OUTSIDE_AGREEMENT
