@@ -95,8 +95,10 @@ class _Builder:
         if either:
             schema["allOf"] = either
         self.definitions[name] = schema
-        if name == "Element":
-            self.definitions["Element-or-null"] = {**schema, "type": ["object", "null"]}
+        if name == "Element":  # beside its value, a primitive may have only an id; without one, the walk applies ele-1
+            sibling = {key: value for key, value in schema.items() if key != "allOf"}
+            self.definitions["Sibling"] = sibling
+            self.definitions["Sibling-or-null"] = {**sibling, "type": ["object", "null"]}
 
     def _hl7(self, name: str) -> Json:
         """HL7's definition of a type; a backbone element (Consent.provision.actor) is what its parent's property refers to."""
@@ -190,8 +192,8 @@ class _Builder:
 
     def _sibling(self, element: Element) -> Json:
         if not element.is_array:
-            return _ref("Element")
-        return {"type": "array", "minItems": 1, "items": _ref("Element-or-null")}
+            return _ref("Sibling")
+        return {"type": "array", "minItems": 1, "items": _ref("Sibling-or-null")}
 
     def _primitive(self, read: Type) -> Json:
         """From the regex, range and length that the primitive's own StructureDefinition gives."""

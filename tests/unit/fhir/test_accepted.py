@@ -100,6 +100,11 @@ def test_an_extension_may_stand_in_the_place_of_a_required_code() -> None:
     assert validate({**consent, "_status": {"extension": EXTENSION}}) == []
 
 
+def test_a_primitive_may_have_an_id_beside_its_value() -> None:
+    name = {"given": ["Zz", "Yy"], "_given": [{"id": "a"}, None]}
+    assert validate({"resourceType": "Patient", "birthDate": "2026", "_birthDate": {"id": "a"}, "name": [name]}) == []
+
+
 def test_nulls_are_paired_with_their_extensions() -> None:
     name = {"given": ["Zz", None], "_given": [None, {"extension": EXTENSION}]}
     assert validate({"resourceType": "Patient", "name": [name]}) == []

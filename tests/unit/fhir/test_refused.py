@@ -218,8 +218,10 @@ def test_a_relative_reference_that_is_not_type_and_id_is_refused(bad: str) -> No
 
 
 def test_a_reference_whose_stated_type_is_another_is_refused() -> None:
-    consent = minimal("Consent") | {"organization": [{"reference": "Organization/1", "type": "Patient"}]}
-    assert found(consent, "Consent.organization[0].type") == [IssueCode.VALUE]
+    request = minimal("ServiceRequest") | {"requester": {"reference": "Organization/1", "type": "Patient"}}
+    assert found(request, "ServiceRequest.requester.type") == [IssueCode.VALUE]
+    request["requester"]["type"] = "Organization"
+    assert validate(request) == []
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,8 @@ def test_nulls_without_their_extensions_are_refused() -> None:
 
 def test_a_sibling_with_only_an_id_is_refused() -> None:
     assert found({"resourceType": "Patient", "_birthDate": {"id": "a"}}, "Patient.birthDate") == [IssueCode.INVARIANT]
+    name = {"_given": [{"id": "a"}]}
+    assert found({"resourceType": "Patient", "name": [name]}, "Patient.name[0].given[0]") == [IssueCode.INVARIANT]
 
 
 @pytest.mark.parametrize(
