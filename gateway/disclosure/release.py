@@ -17,7 +17,7 @@ from gateway.disclosure import views
 from gateway.disclosure.minimize import Part, Plan, Release, Source, forward, minimize
 from gateway.identity import ShelfId, StatusView, ThreadId, shelf_party
 from gateway.parties.model import MatrixRow, Party, Policy
-from gateway.shelves.copies import Copy, content, put_copy
+from gateway.shelves.copies import KEEP_READABLE, Copy, content, put_copy
 from gateway.shelves.shelf import Shelves
 from gateway.storage.sealing import DataKey, KeyDestroyed, Keyring
 from gateway.storage.writeset import WriteSet
@@ -39,11 +39,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A person's copies that a receiver's shelf has already."""
+    """The hub's copies about a person that a receiver's shelf has already."""
 
-    patient: str | None
-    consent: str | None
-    consent_version: int
+    patient: Copy | None = None
+    consent: Copy | None = None
 
 
 @dataclass(slots=True)
@@ -93,11 +92,11 @@ class ReleaseStep:
         self._policy = policy
 
     async def known(self, thread: ThreadId, shelf: ShelfId) -> Known:
-        """What the receiver has already of this person's thread: ids only."""
+        """What the receiver has already of this person's thread."""
         reading = self._shelves.reading_shelf(shelf)
         patients = await reading.in_thread(thread, "Patient")
         consents = [c for c in await reading.in_thread(thread, "Consent") if c.resource()["meta"].get("tag")]
-        return Known(patients[0].id if patients else None, consents[0].id if consents else None, consents[0].version if consents else 0)
+        return Known(patients[0] if patients else None, consents[0] if consents else None)
 
     def open(
         self,
@@ -110,11 +109,13 @@ class ReleaseStep:
         transfer: Transfer,
         grants: Sequence[Grant],
         key: DataKey,
-        patient_known: bool,
-        consent_version: int,
+        known: Known,
         at: int,
     ) -> Release:
-        """Put a new transfer on the receiver's shelf: the smallest Patient, ServiceRequest, Task and Consent that its task needs."""
+        """Put a new transfer on the receiver's shelf: the smallest Patient, ServiceRequest, Task and Consent that its task needs.
+
+        Until a named human accepts, the copies can be read no longer than the consent they rest on lasts.
+        """
         policy, attempt = self._policy(), transfer.attempt
         receiver = policy.addresses[attempt.address]
         sender = shelf_party(transfer.sender_shelf)
@@ -125,12 +126,19 @@ class ReleaseStep:
             views.receiver_task(release.inputs, views.receiver_meta(release), transfer, receiver, sender, permit.ends),
             views.provenance_copy(transfer, sender),
         ]
-        if not patient_known:
+        if known.patient is None:
             resources.insert(0, views.patient_copy(release, attempt.patient))
+        else:
+            _keep_readable(ws, known.patient, permit.ends)
         for resource in resources:
-            self._put(ws, changed, key, resource, attempt.shelf, transfer.thread, 1, at)
+            self._put(ws, changed, key, resource, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
         consent = views.consent_copy(attempt.consent, attempt.patient, allowed, at)
-        self._put(ws, changed, key, consent, attempt.shelf, transfer.thread, consent_version, at)
+        if known.consent is None:
+            self._put(ws, changed, key, consent, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
+        else:
+            until = _longer(known.consent.readable_until, permit.ends)
+            if not self._put_if_changed(ws, changed, key, known.consent, consent, transfer.thread, at, until=until):
+                _keep_readable(ws, known.consent, permit.ends)
         return release
 
     async def render(
@@ -181,17 +189,26 @@ class ReleaseStep:
         after = views.receiver_task(inputs, meta, transfer, owner, sender, ends)
         if not release and "restriction" in before:
             after["restriction"] = before["restriction"]
-        self._put_if_changed(ws, changed, key, held_task, after, transfer.thread, at)
+        until = held_task.readable_until if attempt.accepted is None else None
+        self._put_if_changed(ws, changed, key, held_task, after, transfer.thread, at, until=until)
         asked = held_request.resource()
         if release is not None:
             asked = views.receiver_request(release, transfer, owner, sender)
         else:
             asked["status"] = views.request_status(transfer.state)
-        self._put_if_changed(ws, changed, key, held_request, asked, transfer.thread, at)
+        self._put_if_changed(ws, changed, key, held_request, asked, transfer.thread, at, until=until)
+        held = await mine.read("Patient", attempt.patient)
+        if held_task.readable_until is not None and attempt.accepted is not None:
+            for type_, id_ in (
+                ("ServiceRequest", attempt.request),
+                ("Patient", attempt.patient),
+                ("Consent", attempt.consent),
+                ("Provenance", attempt.provenance),
+            ):
+                ws.add(KEEP_READABLE, None, attempt.shelf, type_, id_, True)
         if release is not None:
-            held = await mine.read("Patient", attempt.patient)
             if held is not None and held.resource().get("meta", {}).get("tag"):  # still the hub's: its owner has not changed it
-                self._put_if_changed(ws, changed, key, held, views.patient_copy(release, attempt.patient), transfer.thread, at)
+                self._put_if_changed(ws, changed, key, held, views.patient_copy(release, attempt.patient), transfer.thread, at, until=until)
 
     async def _render_sender(
         self,
@@ -234,11 +251,21 @@ class ReleaseStep:
         return Source(patient, edited.get(("ServiceRequest", request.id)) or request.resource(), authored)
 
     def _put_if_changed(
-        self, ws: WriteSet, changed: Changed, key: DataKey, held: Copy, after: Json, thread: ThreadId, at: int, *, final: bool = False
+        self,
+        ws: WriteSet,
+        changed: Changed,
+        key: DataKey,
+        held: Copy,
+        after: Json,
+        thread: ThreadId,
+        at: int,
+        *,
+        final: bool = False,
+        until: int | None = None,
     ) -> bool:
         if content(held.resource()) == content(after):
             return False
-        self._put(ws, changed, key, after, held.shelf, thread, held.version + 1, at, final=final)
+        self._put(ws, changed, key, after, held.shelf, thread, held.version + 1, at, final=final, until=until)
         return True
 
     def _put(
@@ -253,8 +280,17 @@ class ReleaseStep:
         at: int,
         *,
         final: bool = False,
+        until: int | None = None,
     ) -> None:
-        put_copy(ws, self._keyring, key, resource, shelf=shelf, thread=thread, version=version, at=to_minute(at), final=final)
+        put_copy(
+            *(ws, self._keyring, key, resource),
+            shelf=shelf,
+            thread=thread,
+            version=version,
+            at=to_minute(at),
+            final=final,
+            readable_until=until,
+        )
         changed.note(shelf, resource["resourceType"], resource["id"], version)
 
     async def parcel(
@@ -275,3 +311,14 @@ class ReleaseStep:
         copy = await reading.read("Communication", id_)
         patients = await reading.in_thread(thread, "Patient")
         return (copy, patients[0].resource()) if copy is not None and patients else None
+
+
+def _longer(one: int | None, other: int | None) -> int | None:
+    """The later of two ends, None being no end."""
+    return None if one is None or other is None else max(one, other)
+
+
+def _keep_readable(ws: WriteSet, copy: Copy, until: int | None) -> None:
+    """Let a copy that a new transfer shares be read as long as the longer of the two allows."""
+    if copy.readable_until is not None:
+        ws.add(KEEP_READABLE, _longer(copy.readable_until, until), copy.shelf, copy.type, copy.id, True)

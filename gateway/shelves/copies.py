@@ -12,14 +12,16 @@ from gateway.clock import instant
 from gateway.identity import ShelfId, ThreadId
 from gateway.storage import tables
 from gateway.storage.sealing import DataKey, Keyring, place
-from gateway.storage.statements import insert
+from gateway.storage.statements import insert, update
 from gateway.storage.writeset import WriteSet
 
-__all__ = ["INSERT_COPY", "Copy", "content", "put_copy", "reference_id"]
+__all__ = ["INSERT_COPY", "KEEP_READABLE", "Copy", "content", "put_copy", "reference_id"]
 
 Json = dict[str, Any]
 
 INSERT_COPY: Final = insert(tables.copies)
+KEEP_READABLE: Final = update(tables.copies, where=("shelf", "type", "id", "current"), set=("readable_until",), phase=1)
+"""Row: (until or None, shelf, type, id, True)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Copy:
     thread: ThreadId
     updated: int
     final: bool
+    readable_until: int | None
     body: bytes
 
     def resource(self) -> Json:

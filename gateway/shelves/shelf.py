@@ -23,7 +23,7 @@ from gateway.storage.writer import Database
 __all__ = ["Criteria", "Page", "Shelf", "Shelves"]
 
 _c = tables.copies.c
-_COLUMNS: Final = (_c.type, _c.id, _c.version, _c.thread, _c.updated, _c.final, _c.sealed)
+_COLUMNS: Final = (_c.type, _c.id, _c.version, _c.thread, _c.updated, _c.final, _c.readable_until, _c.sealed)
 _READABLE: Final = or_(_c.readable_until.is_(None), _c.readable_until > bindparam("now", type_=_c.updated.type))
 
 
@@ -124,13 +124,13 @@ class Shelf:
 
     async def _open(self, rows: Sequence[Row]) -> list[Copy]:
         copies = []
-        for type_, id_, version, thread, updated, final, sealed in rows:
+        for type_, id_, version, thread, updated, final, until, sealed in rows:
             try:
                 key = await self._keyring.get(ThreadId(thread), self.id)
                 body = key.open(sealed, place("copies", self.id, type_, id_, version))
             except KeyDestroyed:
                 continue  # a closed copy is not there
-            copies.append(Copy(self.id, type_, id_, version, ThreadId(thread), updated, final, body))
+            copies.append(Copy(self.id, type_, id_, version, ThreadId(thread), updated, final, until, body))
         return copies
 
 

@@ -31,7 +31,7 @@ def main_grants(reader: str, writer: str) -> Iterator[str]:
     yield "DROP POLICY IF EXISTS writing ON copies"
     yield f"CREATE POLICY writing ON copies TO {writer} USING (true) WITH CHECK (true)"
     yield f"GRANT SELECT ON copies TO {reader}"
-    yield f"GRANT SELECT ({visible}), INSERT, UPDATE (current, final) ON copies TO {writer}"
+    yield f"GRANT SELECT ({visible}), INSERT, UPDATE (current, final, readable_until) ON copies TO {writer}"
     for table in tables.metadata.sorted_tables:
         if table.name == "copies":
             continue

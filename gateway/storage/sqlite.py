@@ -45,10 +45,11 @@ class SqliteKeys:
     """The key store: its own file, so that a backup of the database holds no key."""
 
     def __init__(self, path: Path) -> None:
+        self._reads = connect(path)
         self._connection = connect(path)
 
     async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
-        row = self._connection.execute("SELECT wrapped FROM keys WHERE thread = ? AND shelf = ?", (thread, shelf)).fetchone()
+        row = self._reads.execute("SELECT wrapped FROM keys WHERE thread = ? AND shelf = ?", (thread, shelf)).fetchone()
         return row[0] if row else None
 
     def put(self, new: Sequence[NewKey]) -> None:
@@ -71,6 +72,7 @@ class SqliteKeys:
 
     def close(self) -> None:
         """Release the file."""
+        self._reads.close()
         self._connection.close()
 
 
@@ -93,10 +95,16 @@ class SqliteDatabase:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
     async def facts(self, query: Query, params: Mapping[str, Any]) -> list[Row]:
-        return self._reads.execute(*query.sqlite(params)).fetchall()
+        return self._read(query, params)
 
     async def shelf_rows(self, shelf: str, query: Query, params: Mapping[str, Any]) -> list[Row]:
-        return self._reads.execute(*query.sqlite({"shelf": shelf, **params})).fetchall()
+        return self._read(query, {"shelf": shelf, **params})
+
+    def _read(self, query: Query, params: Mapping[str, Any]) -> list[Row]:
+        try:
+            return self._reads.execute(*query.sqlite(params)).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(type(error).__name__) from None
 
     async def transact(self, members: Sequence[WriteSet], chain: Chain) -> list[Stale | None]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, members, chain)
@@ -116,10 +124,12 @@ class SqliteDatabase:
             if gone:
                 self._keys.destroy(gone)
             return judged
-        except sqlite3.Error as error:
+        except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            raise StorageError(type(error).__name__) from None
+            if isinstance(error, sqlite3.Error):
+                raise StorageError(type(error).__name__) from None
+            raise
 
     def _look(self, members: Sequence[WriteSet]) -> Snapshot:
         db, seen = self._writes, Snapshot()

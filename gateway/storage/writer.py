@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+import structlog
+
 from gateway.audit.entry import Chain
 from gateway.problems import Finding, IssueCode, Problem, ProblemType
 from gateway.storage import tables
@@ -19,6 +21,8 @@ from gateway.storage.statements import Op, Query, Row, insert, update
 from gateway.storage.writeset import Committed, Snapshot, Stale, WriteSet, judge
 
 __all__ = ["Backend", "Database", "StorageError", "Writer", "merge", "unavailable"]
+
+log = structlog.get_logger("gateway.storage")
 
 BATCH: Final = 64
 CLOSE_COPY: Final = update(tables.copies, where=("shelf", "type", "id", "version"), set=("current",), phase=0)
@@ -127,7 +131,10 @@ class Writer:
     async def _settle(self, batch: list[tuple[WriteSet, asyncio.Future[Committed | Stale]]]) -> None:
         try:
             results = await self._attempt([ws for ws, _ in batch])
-        except StorageError:
+        except Exception as error:  # whatever it was, the writer goes on: nothing of this batch may be left waiting
+            log.error(
+                "batch-failed", kind=type(error).__name__, reason=str(error) if isinstance(error, StorageError) else "", count=len(batch)
+            )
             if len(batch) > 1:
                 for member in batch:
                     await self._settle([member])

@@ -54,7 +54,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     permit = decide(ask, policy)
     if isinstance(permit, Denial):
         raise refused(permit.refusal, f"{at}.owner")
-    known = None if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
+    known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
     key = await work.key(draft.thread, address.shelf)
     transfer = _transfer(work, draft, caller, address, permit, request, known)
     changed = Changed()
@@ -67,8 +67,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         transfer=transfer,
         grants=grants,
         key=key,
-        patient_known=known is not None and known.patient is not None,
-        consent_version=(known.consent_version if known is not None else 0) + 1,
+        known=known,
         at=work.at,
     )
     add_transfer(work.ws, transfer)
@@ -84,7 +83,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     work.stored[index] = Stored(201, "Task", draft.id, 1)
 
 
-def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit: Permit, request: Json, known: Known | None) -> Transfer:
+def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit: Permit, request: Json, known: Known) -> Transfer:
     new_id = work.parts.new_id
     attempt = Attempt(
         number=1,
@@ -93,8 +92,8 @@ def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit
         address=address.id,
         task=new_id(),
         request=new_id(),
-        patient=known.patient if known is not None and known.patient else new_id(),
-        consent=known.consent if known is not None and known.consent else new_id(),
+        patient=known.patient.id if known.patient is not None else new_id(),
+        consent=known.consent.id if known.consent is not None else new_id(),
         provenance=new_id(),
         row=permit.row.id,
         agreement=permit.agreement.id,

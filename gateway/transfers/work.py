@@ -104,7 +104,7 @@ class Work:
         """Add a version that its own author wrote, at the plan's time."""
         body = put_copy(self.ws, self.parts.keyring, key, resource, shelf=shelf, thread=thread, version=version, at=self.at)
         type_, id_ = resource["resourceType"], resource["id"]
-        self.bodies[type_, id_, version] = Copy(shelf, type_, id_, version, thread, self.at, False, body)
+        self.bodies[type_, id_, version] = Copy(shelf, type_, id_, version, thread, self.at, False, None, body)
 
     async def known_grants(self, thread: ThreadId) -> list[Grant]:
         """The register for a thread, with what this plan adds; relied on, so that a withdrawal in between makes the plan stale."""
