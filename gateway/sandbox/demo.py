@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -31,50 +31,67 @@ __all__ = ["SCENARIO", "play_demo", "run_demo"]
 Json = dict[str, Any]
 
 SCENARIO: Final = DEMO / "scenarios" / "S1.yaml"
+DIFFERENT: Final = 1
+CANNOT: Final = 2
+INTERRUPTED: Final = 130
+"""Exit codes, beside 0: something differs from the scenario; it could not be played; it was stopped before its end."""
+
 TOKEN_EVERY: Final = 120.0
 """Real seconds between renewals of the tokens a person may use; the hub's live five minutes at most."""
 
 
 def run_demo(once: bool, json_file: Path | None, port: int | None, database_url: str | None) -> int:
-    """Play it. 0: everything was as the scenario says. 1: something differs. 2: it could not be played.
+    """Play it. Returns 0 when everything was as the scenario says, else one of the exit codes of this module.
 
     `once`: stop afterwards; without it the world keeps running until Ctrl-C. `json_file`: where to write the result. `port`: the hub's.
     `database_url`: an SQLite address (``sqlite:///PATH``) for the hub's database; a new one in a temporary folder without it.
     """
     database = {"GATEWAY_DATABASE_URL": database_url} if database_url is not None else None
+    results: list[Json] = []
+
+    def keep(result: Json) -> None:
+        results.append(result)
+        if json_file is not None:
+            json_file.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+
     try:
-        result = asyncio.run(_interruptible(play_demo(once=once, port=port, database=database)))
+        asyncio.run(_interruptible(play_demo(once=once, port=port, database=database, keep=keep)))
     except KeyboardInterrupt:
-        return 130
-    except ConfigurationError as error:
+        pass
+    except (ConfigurationError, OSError) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return CANNOT
     except (WorldError, StageError, httpx.HTTPError) as error:
         sys.stderr.write(f"The demo could not be played: {str(error) or type(error).__name__}\n")
-        return 2
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
-    return 0 if result["ok"] else 1
+        return CANNOT
+    if not results:
+        return INTERRUPTED
+    return 0 if results[0]["ok"] else DIFFERENT
 
 
-async def _interruptible(work: Any) -> Json:
+async def _interruptible(work: Coroutine[Any, Any, Json]) -> None:
     """End the work cleanly on SIGTERM and SIGHUP too, not only on Ctrl-C."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGHUP):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(name, task.cancel)
-    try:
-        result: Json = await task
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    return result
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def play_demo(
-    *, once: bool, port: int | None = None, database: Mapping[str, str] | None = None, file: Path = SCENARIO, quiet: bool = False
+    *,
+    once: bool,
+    port: int | None = None,
+    database: Mapping[str, str] | None = None,
+    file: Path = SCENARIO,
+    quiet: bool = False,
+    keep: Callable[[Json], None] | None = None,
 ) -> Json:
-    """Play a scenario and give its result as JSON. `database`: the hub's database settings (`GATEWAY_...`), else a new SQLite file.
+    """Play a scenario and give its result as JSON; `keep` gets it as soon as it is there, and before the world is left running.
+
+    `database`: the hub's database settings (`GATEWAY_...`), else a new SQLite file. `quiet`: tell nothing.
 
     Raises WorldError, StageError, ConfigurationError, or what httpx raises when a process is gone.
     """
@@ -89,10 +106,16 @@ async def play_demo(
         with ClockFile(folder / "clock", scenario.steps[0].at - timedelta(minutes=1)) as clock:
             async with httpx.AsyncClient(timeout=httpx.Timeout(30.0)) as http:
                 async with open_world(folder, region, http, port=port, database=database) as world:
-                    return await _play(scenario, world, HttpStage(http, clock, world.systems, world.config.phone), teller, began, once=once)
+                    stage = HttpStage(http, clock, world.systems, world.config.phone)
+                    result = await _play(scenario, world, stage, teller, began)
+                    if keep is not None:
+                        keep(result)
+                    if not once:
+                        await _keep_running(scenario, world, stage, teller)
+                    return result
 
 
-async def _play(scenario: Scenario, world: World, stage: HttpStage, teller: Teller, began: float, *, once: bool) -> Json:
+async def _play(scenario: Scenario, world: World, stage: HttpStage, teller: Teller, began: float) -> Json:
     teller.started(world)
     played = await play(scenario, stage, teller.step)
     teller.table(played)
@@ -102,10 +125,7 @@ async def _play(scenario: Scenario, world: World, stage: HttpStage, teller: Tell
     ok = played.ok and audit["ok"]
     teller.verdict(ok, played, seconds)
     timings = {"start": world.seconds, "scenario": played.seconds, "all": seconds}
-    result = {**played.to_json(), "ok": ok, "audit": audit, "seconds": {name: round(value, 2) for name, value in timings.items()}}
-    if not once:
-        await _keep_running(scenario, world, stage, teller)
-    return result
+    return {**played.to_json(), "ok": ok, "audit": audit, "seconds": {name: round(value, 2) for name, value in timings.items()}}
 
 
 def _audit(world: World) -> Json:

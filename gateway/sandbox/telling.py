@@ -101,10 +101,10 @@ class Teller:
             lines.append(("→", Text(f"{self._name(sight.by)}: {sight.status}{shown}{how}", _GOOD)))
         if expect.answer:
             lines.append(("→", Text("the first answer gives the line that always answers", _GOOD)))
-        told = [check for check in result.checks if check.says.startswith(("texts", "it is"))]
-        lines += [
-            ("→", Text(f"{check.says if check.says.startswith('it') else 'texts on her phone'}: {check.got}", _GOOD)) for check in told
-        ]
+        if expect.resource is not None:
+            lines.append(("→", Text(f"the message is {expect.resource}", _GOOD)))
+        if expect.texts is not None:
+            lines.append(("→", Text(f"her phone: {result.text or 'no text'}", _GOOD)))
         if expect.unchanged:
             quiet = ", ".join(self._name(party) for party in expect.unchanged)
             lines.append((" ", Text(f"{quiet}: nothing; no new version, no notice", _QUIET)))

@@ -44,6 +44,7 @@ class StepResult:
     checks: tuple[Check, ...]
     reading: Reading | None
     seconds: float
+    text: str | None = None  # the last text that has reached the phone, where the step asks for texts
 
     @property
     def ok(self) -> bool:

@@ -111,14 +111,23 @@ class _Player:
         patience = PATIENCE if all(check.ok for check in checks) else 0.0
         for sight in step.expect.sees:
             checks.append(await self._sight(sight, before[sight.by], patience))
+        text: str | None = None
         if step.expect.texts is not None:
-            checks.append(await self._texts(step.expect.texts))
+            check, text = await self._texts(step.expect.texts)
+            checks.append(check)
         if step.expect.resource is not None:
             checks.append(await self._resource(step, reply))
         checks += await self._unchanged(step)
         reading = await self._reading(step, reply) if step.act == "read" and step.is_refused else None
         return StepResult(
-            step, int(reply["status"]), tuple(reply["refusals"]), tuple(reply["says"]), tuple(checks), reading, time.monotonic() - began
+            step=step,
+            status=int(reply["status"]),
+            refusals=tuple(reply["refusals"]),
+            says=tuple(reply["says"]),
+            checks=tuple(checks),
+            reading=reading,
+            seconds=time.monotonic() - began,
+            text=text,
         )
 
     def _filled(self, value: Any, party: str) -> Any:
@@ -180,14 +189,14 @@ class _Player:
                 return dict(task)
         return None
 
-    async def _texts(self, count: int) -> Check:
+    async def _texts(self, count: int) -> tuple[Check, str | None]:
+        """How many texts there are on the phone, and the last of them."""
         until = time.monotonic() + (PATIENCE if count else 0)
         texts = await self._stage.texts()
         while len(texts) < count and time.monotonic() < until:
             await self._stage.pause(LOOK_EVERY)
             texts = await self._stage.texts()
-        shown = f": “{texts[-1]['text']}”" if texts else ""
-        return Check(f"texts on her phone: {count}", len(texts) == count, f"{len(texts)}{shown}")
+        return Check(f"texts on her phone: {count}", len(texts) == count, str(len(texts))), texts[-1]["text"] if texts else None
 
     async def _resource(self, step: Step, reply: Json) -> Check:
         """The status of what was read or written; a reading is repeated while the hub is still at it."""
