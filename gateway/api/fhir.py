@@ -211,8 +211,9 @@ class _Fhir:
         body = await read_body(request, _PATCH_TYPES)
         match = if_match(request.headers.get("if-match"))
         key = self._key(request, body)
+        # read first: a version read after the look for a repeat may be the one that the repeat has made
+        copy = await self._edge.parts.shelves.of(seen.caller).read(type_, id_)
         if await self._edge.referrals.answered(seen.caller, key) is None:
-            copy = await self._edge.parts.shelves.of(seen.caller).read(type_, id_)
             if copy is None:
                 raise not_found()
             patched = orjson.dumps(apply_patch(body, copy.resource()))

@@ -79,7 +79,13 @@ class Referrals:
             if repeated is not None:
                 return repeated
             work = Work.begin(self._parts, caller.shelf, correlation)
-            await self._plan(work, caller, entries())
+            try:
+                await self._plan(work, caller, entries())
+            except Problem:
+                repeated = await self.answered(caller, key)
+                if repeated is None:
+                    raise
+                return repeated  # it was refused for what its own repeat has just done
             answer = Answer(tuple(work.stored[index] for index in sorted(work.stored)), work.bodies)
             self._record(work, caller, answer, key)
             result = await self._parts.writer.commit(work.ws)
