@@ -43,6 +43,11 @@ class HttpStage:
         """What the system knows by itself."""
         return await self._json(party, await self._http.get(f"{self._systems[party]}/seen"))
 
+    async def versions(self, party: str) -> list[str]:
+        """The newest version of everything the party can read at the hub."""
+        found: list[str] = (await self._http.get(f"{self._systems[party]}/versions")).json()
+        return found
+
     async def look(self, party: str) -> Json:
         """Everything the party can read at the hub, and all that was pushed to it."""
         return await self._json(party, await self._http.get(f"{self._systems[party]}/look"))

@@ -6,6 +6,7 @@ a result says was read from a system or from a party's shelf.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +42,10 @@ class Stage(Protocol):
 
     async def seen(self, party: str) -> Json:
         """What the system knows by itself: tasks, arrivals, notices."""
+        ...
+
+    async def versions(self, party: str) -> list[str]:
+        """The newest version of everything the party can read at the hub: ``Type/id/version``."""
         ...
 
     async def look(self, party: str) -> Json:
@@ -97,9 +102,8 @@ class _Player:
         began = time.monotonic()
         self._stage.set_time(step.at)
         before = {sight.by: await self._stage.seen(sight.by) for sight in step.expect.sees}
-        for party in step.expect.unchanged:
-            if party not in self._quiet:
-                self._quiet[party] = await self._holding(party)
+        unknown = [party for party in step.expect.unchanged if party not in self._quiet]
+        self._quiet.update(zip(unknown, await asyncio.gather(*map(self._holding, unknown)), strict=True))
         try:
             entered = self._filled(step.entered, step.who)
         except KeyError:
@@ -210,18 +214,17 @@ class _Player:
 
     async def _unchanged(self, step: Step) -> list[Check]:
         checks = []
-        for party in step.expect.unchanged:
-            before, after = self._quiet[party], await self._holding(party)
-            self._quiet[party] = after
+        holdings = await asyncio.gather(*map(self._holding, step.expect.unchanged))
+        for party, after in zip(step.expect.unchanged, holdings, strict=True):
+            before, self._quiet[party] = self._quiet[party], after
             new = len(after - before) + len(before - after)
             checks.append(Check(f"{party} sees nothing of it", not new, "no new version, no notice" if not new else f"{new} differences"))
         return checks
 
     async def _holding(self, party: str) -> frozenset[str]:
         """Every version on a party's shelf, and how often its system was told of something."""
-        seen, look = await self._stage.seen(party), await self._stage.look(party)
-        versions = {f"{r['resourceType']}/{r['id']}/{r['meta']['versionId']}" for r in look["shelf"]}
-        return frozenset(versions | {f"arrivals {len(seen['arrivals'])}", f"notices {seen['notices']}"})
+        seen, versions = await self._stage.seen(party), await self._stage.versions(party)
+        return frozenset((*versions, f"arrivals {len(seen['arrivals'])}", f"notices {seen['notices']}"))
 
     async def _reading(self, step: Step, reply: Json) -> Reading:
         """That the id exists and its owner can read it now; and that an id nobody has gets the very same answer."""
@@ -239,8 +242,8 @@ class _Player:
         """Every cell, from all that each party can see; and referrals on a shelf whose party has no part in them."""
         holdings: dict[str, Holdings] = {}
         strangers = []
-        for party in self._scenario.parties:
-            look = await self._stage.look(party)
+        looks = await asyncio.gather(*map(self._stage.look, self._scenario.parties))
+        for party, look in zip(self._scenario.parties, looks, strict=True):
             holdings[party] = Holdings.of([*look["shelf"], *look["pushed"]])
             parts = {self._services[name] for who, name in self._known.ids if who == party and name in self._services}
             found = {fact.service for fact in holdings[party].facts if fact.service is not None}

@@ -90,9 +90,12 @@ class Stage:
         }
         return {"tasks": [task] if arrived else [], "arrivals": [["Task/t-b/1"]] if arrived and party == "b" else [], "notices": 0}
 
-    async def look(self, party: str) -> Json:
+    async def versions(self, party: str) -> list[str]:
         if party == "a" and self.moves_under_a:
             self.shelves["a"][0]["meta"] = {"versionId": str(int(self.shelves["a"][0]["meta"]["versionId"]) + 1)}
+        return [f"{r['resourceType']}/{r['id']}/{r['meta']['versionId']}" for r in self.shelves[party]]
+
+    async def look(self, party: str) -> Json:
         return {"shelf": self.shelves[party], "pushed": []}
 
     async def texts(self) -> list[Json]:

@@ -4,7 +4,8 @@
     POST /notify        a notice without content; the system then reads its own shelf
     POST /do/{act}      the desk: a worker's act
     GET  /seen          what this system knows: its work list, what arrived, how many notices
-    GET  /look          everything it can read at the hub, with what was pushed to it
+    GET  /versions      the newest version of everything it can read at the hub, by name
+    GET  /look          all of that with every earlier version, and what was pushed to it
 
 The desk and what follows it are for the scenario runner, on this machine only; a real system would have a screen there.
 """
@@ -81,6 +82,10 @@ def create_system(config: SystemConfig, *, now: Callable[[], datetime], real: Ca
             }
         )
 
+    async def versions(request: Request) -> Response:
+        shelf = await desk.look(earlier=False)
+        return _json(sorted(f"{r['resourceType']}/{r['id']}/{r['meta']['versionId']}" for r in shelf))
+
     async def look(request: Request) -> Response:
         return _json({"shelf": await desk.look(), "pushed": list(records.seen.values())})
 
@@ -105,6 +110,7 @@ def create_system(config: SystemConfig, *, now: Callable[[], datetime], real: Ca
             Route("/notify", notify, methods=["POST"]),
             Route("/do/{act}", do, methods=["POST"]),
             Route("/seen", seen),
+            Route("/versions", versions),
             Route("/look", look),
         ],
         lifespan=running,

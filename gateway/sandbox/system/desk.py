@@ -133,8 +133,8 @@ class Desk:
                 self._records.keep(resource)
                 await self._follow(resource)
 
-    async def look(self) -> list[Json]:
-        """Everything this system can see at the hub: its whole shelf, and every earlier version of what is there."""
+    async def look(self, *, earlier: bool = True) -> list[Json]:
+        """Everything this system can see at the hub: its whole shelf, and with `earlier` every earlier version of what is there."""
         found: dict[str, Json] = {}
         waiting = [*await self._hub.search("ServiceRequest", {}), *await self._hub.search("Task", {})]
         people = {ref for resource in waiting for ref in _references(resource) if ref.startswith("Patient/")}
@@ -148,10 +148,10 @@ class Desk:
             if name in found:
                 continue
             found[name] = resource
-            for number in range(1, int(resource["meta"]["versionId"])):
-                earlier = await self._hub.read(f"{name}/_history/{number}")
-                if earlier.status == 200:
-                    found[f"{name}/_history/{number}"] = earlier.body
+            for number in range(1, int(resource["meta"]["versionId"]) if earlier else 1):
+                before = await self._hub.read(f"{name}/_history/{number}")
+                if before.status == 200:
+                    found[f"{name}/_history/{number}"] = before.body
             for reference in _references(resource):
                 if reference not in found and reference.partition("/")[0] in _FOLLOWED:
                     answer = await self._hub.read(reference)
