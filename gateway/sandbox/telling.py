@@ -144,13 +144,12 @@ class Teller:
         for stranger in played.strangers:
             self._out.print(Text(f"DIFFERENT: a referral it has no part in lies on the shelf of {stranger}", _BAD))
 
-    def audit(self, file: Path, ok: bool, lines: list[str]) -> None:
+    def audit(self, ok: bool, lines: list[str]) -> None:
         """What the offline verifier said."""
         self._out.print()
         self._out.print(Text("The audit log, exported and verified offline", "bold"))
         for line in lines:
             self._out.print(Padding(Text(line, _GOOD if ok else _BAD), (0, 0, 0, 2)))
-        self._out.print(Text(f"  {file}", _QUIET))
 
     def verdict(self, ok: bool, played: Played, seconds: float) -> None:
         """All of it in one line."""
@@ -158,9 +157,7 @@ class Teller:
         counts = f"{len(played.steps) - refused} steps, {refused} refusals, {len(played.cells)} cells"
         self._out.print()
         if ok:
-            self._out.print(
-                Text(f"✓ Everything is as the scenario says: {counts}, audit log sound. {seconds:.1f} s in all.", f"bold {_GOOD}")
-            )
+            self._out.print(Text(f"✓ As the scenario says: {counts}, and a sound audit log, in {seconds:.1f} s.", f"bold {_GOOD}"))
         else:
             wrong = sum(not r.ok for r in played.steps) + sum(not c.ok for c in played.cells)
             self._out.print(
