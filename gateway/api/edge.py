@@ -31,7 +31,7 @@ from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.storage.writer import StorageError, unavailable
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.intake import Entry
-from gateway.transfers.routing import check_route
+from gateway.transfers.routing import check_route, given_back
 from gateway.transfers.service import Referrals
 from gateway.transfers.work import Parts
 
@@ -117,7 +117,8 @@ class Edge:
                 AuditAction.REFUSE,
                 outcome=AuditOutcome.DENY,
                 refusal=refusals[0].value if refusals else None,
-                detail=(("method", request.method), ("status", str(STATUS[problem.type])), ("problem", problem.type.value)),
+                detail=(("method", request.method), ("status", str(STATUS[problem.type])), ("problem", problem.type.value), *problem.grounds),
+                target=dict(problem.grounds).get("target"),
             )
             try:
                 await self.parts.writer.commit(WriteSet(audit=[entry]))
@@ -133,6 +134,7 @@ class Edge:
         outcome: AuditOutcome = AuditOutcome.PERMIT,
         refusal: str | None = None,
         resource: tuple[str, str | None, int | None] | None = None,
+        target: str | None = None,
         detail: tuple[tuple[str, str], ...] = (),
     ) -> AuditEntry:
         """An audit entry about this request. `resource` only when it was found on the caller's own shelf."""
@@ -150,6 +152,8 @@ class Edge:
             resource_type=type_,
             resource_id=id_,
             version=str(version) if version is not None else None,
+            target_party=target,
+            policy_version=self.parts.policy().version,
             refusal=refusal,
             correlation_id=seen.correlation,
             detail=detail,
@@ -200,6 +204,8 @@ class Edge:
             if entry.resource["resourceType"] == "Task" and entry.method == "PUT":
                 continue  # an act: only what a move may carry is read from it
             findings += gate.admit(entry.resource, entry.at).findings
+            if entry.resource["resourceType"] == "Task":
+                findings += given_back(entry.resource, entry.at)
         if findings:
             raise Problem(ProblemType.UNPROCESSABLE, *findings)
         return entries

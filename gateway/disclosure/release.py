@@ -151,8 +151,8 @@ class ReleaseStep:
         permit: Permit | None,
         at: int,
         edited: dict[tuple[str, str], Json] | None = None,
-    ) -> None:
-        """Render both sides of a transfer again; write what differs.
+    ) -> Release | None:
+        """Render both sides of a transfer again; write what differs. Returns the release if it brought the receiver content anew.
 
         `permit` is the decision taken now, None when it would deny: then nothing new of the sender's goes. `edited` holds the
         author's resources that this same write set changes. Raises nothing; a closed copy stays closed.
@@ -166,7 +166,7 @@ class ReleaseStep:
         }
         task, request = authored["Task"], authored["ServiceRequest"]
         if task is None or request is None:
-            return
+            return None
         sender_key = await self._keyring.get(transfer.thread, transfer.sender_shelf)
         await self._render_sender(ws, changed, transfer, task, row, sender_key, at, edited or {})
         release: Release | None = None
@@ -177,11 +177,11 @@ class ReleaseStep:
         try:
             key = await self._keyring.get(transfer.thread, attempt.shelf)
         except KeyDestroyed:
-            return
+            return None
         owner, sender = policy.addresses[attempt.address], shelf_party(transfer.sender_shelf)
         held_task, held_request = await mine.read("Task", attempt.task), await mine.read("ServiceRequest", attempt.request)
         if held_task is None or held_request is None:
-            return
+            return None
         before = held_task.resource()
         inputs = release.inputs if release else before.get("input", ())
         meta = views.receiver_meta(release) if release else content(before).get("meta", {})
@@ -191,7 +191,7 @@ class ReleaseStep:
             after["restriction"] = before["restriction"]
         until = held_task.readable_until if attempt.accepted is None else None
         self._put_if_changed(ws, changed, key, held_task, after, transfer.thread, at, until=until)
-        asked = held_request.resource()
+        asked, had = held_request.resource(), held_request.resource()
         if release is not None:
             asked = views.receiver_request(release, transfer, owner, sender)
         else:
@@ -206,9 +206,11 @@ class ReleaseStep:
                 ("Provenance", attempt.provenance),
             ):
                 ws.add(KEEP_READABLE, None, attempt.shelf, type_, id_, True)
-        if release is not None:
-            if held is not None and held.resource().get("meta", {}).get("tag"):  # still the hub's: its owner has not changed it
-                self._put_if_changed(ws, changed, key, held, views.patient_copy(release, attempt.patient), transfer.thread, at, until=until)
+        anew = release is not None and (list(release.inputs) != before.get("input", []) or asked.get("reasonCode") != had.get("reasonCode"))
+        if release is not None and held is not None and held.resource().get("meta", {}).get("tag"):  # its owner has not changed it
+            person = views.patient_with(release, _said(ws, held))
+            anew |= self._put_if_changed(ws, changed, key, held, person, transfer.thread, at, until=_longer(held.readable_until, until))
+        return release if anew else None
 
     async def _render_sender(
         self,
@@ -231,12 +233,12 @@ class ReleaseStep:
         full = view is StatusView.FULL
         after = views.sender_task(authored, transfer, seen, line, number=held.id, row=row, full=full)
         wrote = self._put_if_changed(ws, changed, key, held, after, transfer.thread, at, final=seen.final)
-        if wrote and transfer.attempt.accepted is not None:
+        if wrote and views.shows_card(transfer, seen, full=full):
             shelf = self._shelves.reading_shelf(transfer.sender_shelf)
             card = views.card_id(transfer.id, transfer.sender_shelf)
             if await shelf.read("Communication", card) is None:
                 patient = authored["for"]["reference"].rpartition("/")[2]
-                made = views.contact_card(transfer, policy.addresses[transfer.attempt.address], patient, line)
+                made = views.contact_card(transfer, policy.addresses[transfer.attempt.address], patient, line, at)
                 self._put(ws, changed, key, made, transfer.sender_shelf, transfer.thread, 1, at, final=True)
 
     async def _source(self, transfer: Transfer, task: Copy, request: Copy, edited: dict[tuple[str, str], Json]) -> Source | None:
@@ -263,7 +265,7 @@ class ReleaseStep:
         final: bool = False,
         until: int | None = None,
     ) -> bool:
-        if content(held.resource()) == content(after):
+        if content(_said(ws, held)) == content(after):
             return False
         self._put(ws, changed, key, after, held.shelf, thread, held.version + 1, at, final=final, until=until)
         return True
@@ -311,6 +313,12 @@ class ReleaseStep:
         copy = await reading.read("Communication", id_)
         patients = await reading.in_thread(thread, "Patient")
         return (copy, patients[0].resource()) if copy is not None and patients else None
+
+
+def _said(ws: WriteSet, held: Copy) -> Json:
+    """What a copy says once this write set is committed."""
+    pending = ws.copies.get((held.shelf, held.type, held.id))
+    return pending[1] if pending is not None else held.resource()
 
 
 def _longer(one: int | None, other: int | None) -> int | None:

@@ -25,6 +25,7 @@ __all__ = [
     "consent_copy",
     "contact_card",
     "patient_copy",
+    "patient_with",
     "pid_of",
     "provenance_copy",
     "receiver_meta",
@@ -32,6 +33,7 @@ __all__ = [
     "receiver_task",
     "request_status",
     "sender_task",
+    "shows_card",
 ]
 
 Json = dict[str, Any]
@@ -105,6 +107,29 @@ def patient_copy(release: Release, id_: str) -> Json:
     return resource
 
 
+def patient_with(release: Release, held: Json) -> Json:
+    """The receiver's Patient with what this release says of her; what another transfer brought stays, under the higher label."""
+    fresh = patient_copy(release, held["id"])
+    urls = {extension["url"] for extension in fresh.get("extension", ())}
+    kept = [extension for extension in held.get("extension", ()) if extension["url"] not in urls]
+    merged = {**held, **fresh}
+    if kept or urls:
+        merged["extension"] = [*kept, *fresh.get("extension", ())]
+    merged["meta"] = {**fresh["meta"], "security": _joined(held["meta"].get("security", ()), fresh["meta"]["security"])}
+    return merged
+
+
+def _joined(one: Sequence[Json], other: Sequence[Json]) -> list[Json]:
+    """Both sets of labels, with the high-water mark of confidentiality first."""
+    levels = [label["code"] for label in (*one, *other) if label["system"] == v.V3_CONFIDENTIALITY]
+    top = {"system": v.V3_CONFIDENTIALITY, "code": max(levels, key=("N", "R", "V").index)}
+    rest: list[Json] = []
+    for label in (*one, *other):
+        if label["system"] != v.V3_CONFIDENTIALITY and label not in rest:
+            rest.append(label)
+    return [top, *rest]
+
+
 def receiver_request(release: Release, transfer: Transfer, receiver: Address, sender_party: str) -> Json:
     """The hub-made ServiceRequest on the receiver's shelf (intent filler-order, no basedOn across shelves)."""
     attempt = transfer.attempt
@@ -174,22 +199,26 @@ def sender_task(authored: Json, transfer: Transfer, seen: Seen, line: Line, *, n
     output: list[Json] = [
         {"type": coded(v.TASK_OUTPUT, "last-resort-line"), "valueContactPoint": {"system": "phone", "value": line.phone, "rank": 1}}
     ]
-    taken = transfer.attempt.accepted is not None
     if full:
         output += _returned(transfer.attempt, own=False, decision=row.returns_decision)
         if transfer.attempt.returned.reason is not None and transfer.state.value.startswith(("declined", "redirect")):
             resource["statusReason"] = coded(v.DECLINE_REASON, transfer.attempt.returned.reason)
-    elif taken and seen.final and transfer.attempt.returned.eta is not None:
+    elif seen.final and transfer.attempt.returned.eta is not None:
         output.append({"type": coded(v.TASK_OUTPUT, "eta"), "valueDateTime": transfer.attempt.returned.eta})
-    if taken:
+    if shows_card(transfer, seen, full=full):
         card = reference("Communication", card_id(transfer.id, transfer.sender_shelf))
         output.append({"type": coded(v.TASK_OUTPUT, "contact-card"), "valueReference": card})
     resource["output"] = output
     return resource
 
 
-def contact_card(transfer: Transfer, address: Address, patient: str, line: Line) -> Json:
-    """A hub-made card from the directory: the role that took it and its line; never a person's name (R7)."""
+def shows_card(transfer: Transfer, seen: Seen, *, full: bool) -> bool:
+    """Whether this sender is given the contact card: a minimal view with everything that it is shown as taken over, whatever it was."""
+    return transfer.attempt.accepted is not None if full else seen.final
+
+
+def contact_card(transfer: Transfer, address: Address, patient: str, line: Line, at: int) -> Json:
+    """A hub-made card from the directory: the role it was put to and its line; never a person's name (R7)."""
     phone = address.phone or line.phone
     return {
         "resourceType": "Communication",
@@ -199,7 +228,7 @@ def contact_card(transfer: Transfer, address: Address, patient: str, line: Line)
         "category": [coded(v.TASK_CODE, "contact-card")],
         "subject": reference("Patient", patient),
         "about": [reference("Task", transfer.sender_task)],
-        "sent": instant(to_minute(transfer.attempt.accepted or transfer.opened)),
+        "sent": instant(to_minute(at)),
         "sender": party_reference(transfer.attempt.party),
         "payload": [{"contentString": f"{address.name}: {phone}"}],
     }

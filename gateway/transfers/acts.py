@@ -39,8 +39,11 @@ class Act:
     gives_offer: bool
 
 
-def read_act(before: Json, proposed: Json, transfer: Transfer, at: str, codes: Mapping[str, frozenset[str]]) -> Act:
-    """The act that turns the caller's view `before` into `proposed`. Raises Problem(UNPROCESSABLE) naming what can't be changed."""
+def read_act(before: Json, proposed: Json, transfer: Transfer, mover: Mover, at: str, codes: Mapping[str, frozenset[str]]) -> Act:
+    """The act that turns the caller's view `before` into `proposed`. Raises Problem(UNPROCESSABLE) naming what can't be changed.
+
+    What a receiver gave back is not read from a sender's view, which may show less of it.
+    """
     findings = [
         Finding(
             IssueCode.BUSINESS_RULE, "Only status, businessStatus, statusReason and output of this Task can be changed.", f"{at}.{name}"
@@ -62,6 +65,14 @@ def read_act(before: Json, proposed: Json, transfer: Transfer, at: str, codes: M
         if target is None:
             say = "Say what happened in businessStatus; this status alone does not tell."
             findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.status"))
+    if mover is Mover.SENDER:
+        say = "What a receiver gives back is written by the receiver."
+        for name in ("output", "statusReason", "extension"):
+            if proposed.get(name) != before.get(name):
+                findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.{name}"))
+        if findings:
+            raise Problem(ProblemType.UNPROCESSABLE, *findings)
+        return Act(target, transfer.attempt.returned, gives_decision=False, gives_offer=False)
     returned = _returned(proposed, transfer.attempt.returned, at, codes, findings)
     if target is State.ACCEPTED and returned.worker is None:
         say = "A transfer is accepted by a named human: give the acting-worker extension. The name stays on your own shelf."
@@ -77,8 +88,10 @@ def read_act(before: Json, proposed: Json, transfer: Transfer, at: str, codes: M
 def apply_act(transfer: Transfer, act: Act, mover: Mover, viewed: State, at: int) -> Transfer:
     """The transfer after the act. Raises Problem(CONFLICT) computed from the caller's own view, never from what it can't see."""
     target = act.target or transfer.state
-    if act.target is not None and act.target is not transfer.state and mover not in MOVES.get((transfer.state, act.target), frozenset()):
-        raise illegal_move(viewed, mover)
+    if act.target is not None:
+        shown = act.target in legal_moves(viewed, mover)
+        if not shown or mover not in MOVES.get((transfer.state, act.target), frozenset()):
+            raise illegal_move(viewed, mover)
     attempt = transfer.attempt
     first = act.target is not None
     attempt = replace(

@@ -29,6 +29,7 @@ __all__ = [
     "responsible_in",
     "seen_by_receiver",
     "seen_by_sender",
+    "viewed_as",
 ]
 
 
@@ -126,7 +127,7 @@ def _table() -> Mapping[tuple[State, State], frozenset[Mover]]:
     allow(Mover.RECEIVER, (*_MET, State.ACKNOWLEDGED), *_HELD)
     allow(Mover.RECEIVER, _HELD, State.ACCEPTED, *_HELD)
     allow(Mover.RECEIVER, (*_WAITING, *_MET, *_HELD), State.STOPPED)
-    allow(Mover.SENDER, _WAITING, State.STOPPED)
+    allow(Mover.SENDER, (*_WAITING, *_DECLINES, State.EXPIRED, State.HELD), State.STOPPED)
     allow(Mover.HUB, (State.OFFERED,), State.DELIVERED)
     allow(Mover.HUB, (State.OFFERED, State.BACKUP_OFFERED), State.DELIVERY_FAILED)
     chain = (State.OFFERED, State.DELIVERED, State.ACKNOWLEDGED, State.BACKUP_OFFERED, State.DELIVERY_FAILED)
@@ -162,6 +163,11 @@ def responsible_in(state: State) -> Responsible:
     return _RESPONSIBLE[state]
 
 
+def viewed_as(seen: Seen) -> State:
+    """The state whose moves stand for what a viewer is shown: the real one may be any that looks the same, so it can't be asked."""
+    return _VIEWED.get(seen.code) or State(seen.code)
+
+
 def legal_moves(viewed: State, mover: Mover) -> tuple[State, ...]:
     """The moves `mover` may ask for from a state, in the table's order."""
     return tuple(target for (source, target), movers in MOVES.items() if source is viewed and mover in movers)
@@ -193,6 +199,12 @@ _FULL: Final[Mapping[State, str]] = {
     **{state: state.value for state in State},
     **dict.fromkeys((*_HELD, State.HELD), "on-hold"),
     **dict.fromkeys((State.STOPPED, State.WITHDRAWN), "closed"),
+}
+_VIEWED: Final[Mapping[str, State]] = {
+    "taken-over": State.HANDED_OVER,
+    "not-taken": State.LINE_GIVEN,
+    "on-hold": State.PAUSED,
+    "closed": State.STOPPED,
 }
 FULL_FINAL: Final = frozenset({State.HANDED_OVER})
 

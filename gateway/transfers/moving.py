@@ -17,7 +17,7 @@ from gateway.transfers.acts import Act, apply_act, illegal_move, read_act
 from gateway.transfers.asking import ask_for
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import Mover, State, Transfer, seen_by_receiver, seen_by_sender
+from gateway.transfers.model import Mover, State, Transfer, seen_by_receiver, seen_by_sender, viewed_as
 from gateway.transfers.work import Stored, Work
 
 __all__ = ["act_on_task", "commit_move", "edit_thread", "hub_move"]
@@ -37,7 +37,7 @@ async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> N
         raise illegal_move(None, Mover.SENDER)
     mover = Mover.RECEIVER if received is not None else Mover.SENDER
     viewed = _viewed(work, transfer, mover)
-    act = read_act(before.resource(), draft.resource, transfer, draft.entry.at, work.policy.codes)
+    act = read_act(before.resource(), draft.resource, transfer, mover, draft.entry.at, work.policy.codes)
     _check_scopes(work, caller, act, mover, transfer, draft.entry.at)
     if act.target is None and act.returned == transfer.attempt.returned:
         work.stored[index] = Stored(200, "Task", draft.id, before.version)  # nothing asked, nothing written
@@ -61,7 +61,9 @@ async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dic
     move_attempt(work.ws, after, await work.key(after.thread, after.attempt.shelf))
     permit = await _decide_again(work, after)
     changed = Changed()
-    await parts.release.render(work.ws, changed, plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=edited)
+    release = await parts.release.render(work.ws, changed, plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=edited)
+    if release is not None and permit is not None:
+        work.ws.audit.append(released(work, after, permit, release))
     rows = await parts.database.facts(clocks.ARMED, {"transfer": after.id})
     armed = [clocks.Timer(*row) for row in rows]
     clocks.stop(work.ws, policy.clocks, armed, after)
@@ -93,10 +95,9 @@ async def _decide_again(work: Work, transfer: Transfer) -> Permit | None:
 
 def _viewed(work: Work, transfer: Transfer, mover: Mover) -> State:
     if mover is Mover.RECEIVER:
-        return State(seen_by_receiver(transfer.state).code)
+        return viewed_as(seen_by_receiver(transfer.state))
     row = next(r for r in work.policy.rows if r.id == transfer.attempt.row)
-    code = seen_by_sender(transfer.state, row_view(work.policy, transfer, row)).code
-    return State(code) if code in State.__members__.values() else State.LINE_GIVEN
+    return viewed_as(seen_by_sender(transfer.state, row_view(work.policy, transfer, row)))
 
 
 def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: Transfer, at: str) -> None:
@@ -108,9 +109,6 @@ def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: 
     if not all(has_action(caller.scopes, scope) for scope in wanted):
         say = "Your client has no scope for this act."
         raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, at, Refusal.SCOPE_MISSING))
-    if mover is Mover.SENDER and (act.returned != transfer.attempt.returned):
-        say = "What a receiver gives back is written by the receiver."
-        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output"))
     if act.gives_offer and caller.party not in work.policy.services[transfer.service].owners:
         say = "Only the owner of a service may offer it, or state an amount or a time."
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output", Refusal.NOT_OWNER_OF_OFFER))

@@ -14,7 +14,7 @@ from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.shelves.copies import reference_id
 from gateway.transfers.asking import coding
 
-__all__ = ["addressee", "check_route", "service_of"]
+__all__ = ["addressee", "check_route", "given_back", "service_of"]
 
 Json = dict[str, Any]
 
@@ -29,8 +29,20 @@ def check_route(task: Json, caller: Caller, policy: Policy, at: int, path: str) 
     joined = find_agreement(index_of(policy).agreements, policy.parties[caller.party], policy.parties[address.party], at)
     if isinstance(joined, NotJoined):
         finding = Finding(IssueCode.FORBIDDEN, told(joined.refusal), f"{path}.owner", joined.refusal)
-        raise Problem(ProblemType.FORBIDDEN, finding)
+        raise Problem(ProblemType.FORBIDDEN, finding, grounds=(("target", address.party), ("gate", "agreement")))
     return address
+
+
+def given_back(task: Json, path: str) -> list[Finding]:
+    """What only a receiver writes, in a Task that is new. An offer belongs to the owner of a service (R11), never to who asks for it."""
+    found = []
+    for i, item in enumerate(task.get("output") or ()):
+        if coding(item.get("type"), v.TASK_OUTPUT) == "offer":
+            say = "Only the owner of a service may offer it, or state an amount or a time. Ask for the service alone."
+            found.append(Finding(IssueCode.BUSINESS_RULE, say, f"{path}.output[{i}]", Refusal.NOT_OWNER_OF_OFFER))
+        else:
+            found.append(Finding(IssueCode.BUSINESS_RULE, "What a receiver gives back is written by the receiver.", f"{path}.output[{i}]"))
+    return found
 
 
 def addressee(task: Json, policy: Policy, path: str) -> Address:

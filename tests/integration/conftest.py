@@ -11,6 +11,7 @@ import pytest
 
 from gateway.storage.migrate import migrate_postgres
 from gateway.testing.postgres import PostgresServer, Role, create_roles
+from tests.integration.checks import assert_views
 from tests.integration.world import World, open_world, settings_for
 
 _numbers = itertools.count(1)
@@ -56,3 +57,10 @@ async def world(tmp_path: Path, database: dict[str, str]) -> AsyncIterator[World
     """A hub with four parties."""
     async with open_world(settings_for(tmp_path, **database)) as opened:
         yield opened
+
+
+@pytest.fixture
+async def checked(world: World) -> World:
+    """A hub whose views are compared with its facts after each write that a party makes."""
+    world.after = assert_views
+    return world

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class World:
     settings: Settings
     http: httpx.AsyncClient
     tokens: dict[str, str] = field(default_factory=dict)
+    after: Callable[[World], Awaitable[None]] | None = None  # run after each write that a party makes
 
     async def call(self, who: str, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """One request as one party. A dict is sent as FHIR JSON, a list as a JSON Patch, bytes as they are."""
@@ -104,7 +105,10 @@ class World:
         elif body is not None:
             content = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json-patch+json" if isinstance(body, list) else "application/fhir+json")
-        return await self.http.request(method, path, content=content, headers=sent)
+        response = await self.http.request(method, path, content=content, headers=sent)
+        if self.after is not None and method != "GET":
+            await self.after(self)
+        return response
 
     def token(self, who: str) -> str:
         """A fresh token for a registered client, with everything it may have."""
@@ -112,6 +116,15 @@ class World:
             client = self.hub.parts.policy().clients[ClientId(who)]
             self.tokens[who] = self.hub.tokens.issue(client, client.scopes).token
         return self.tokens[who]
+
+    def narrowed(self, who: str, *without: str, purposes: frozenset[str] | None = None) -> str:
+        """The name of a caller like `who` whose token lacks some scopes, or has other purposes."""
+        client = self.hub.parts.policy().clients[ClientId(who)]
+        kept = frozenset(scope for scope in client.scopes if not scope.startswith(tuple(without)))
+        name = f"{who} without {' '.join(without)} for {sorted(purposes or ())}"
+        asked = client if purposes is None else replace(client, purposes=purposes)
+        self.tokens[name] = self.hub.tokens.issue(asked, kept).token
+        return name
 
     async def tasks(self, who: str) -> list[Json]:
         """The Tasks on a party's shelf, oldest first."""
