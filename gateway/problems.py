@@ -119,11 +119,15 @@ class Finding:
 class Problem(Exception):
     """A request refused. Never holds, and never prints, a value from the request."""
 
-    def __init__(self, type: ProblemType, *findings: Finding, retry_after: int | None = None) -> None:
+    def __init__(
+        self, type: ProblemType, *findings: Finding, retry_after: int | None = None, grounds: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """`grounds`: codes and configuration ids on which it was decided, for the audit log alone; never for the caller."""
         super().__init__(type.value)
         self.type = type
         self.findings = findings[:FINDINGS_LIMIT]
         self.retry_after = retry_after
+        self.grounds = grounds
 
     def __str__(self) -> str:
         return f"{self.type}: " + "; ".join(f"{f.code} at {f.expression or '-'}" for f in self.findings)

@@ -112,12 +112,13 @@ class Edge:
     async def _refuse(self, problem: Problem, seen: Seen | None, request: Request, correlation: str) -> Response:
         if seen is not None and problem.type is not ProblemType.UNAVAILABLE:
             refusals = [f.refusal for f in problem.findings if f.refusal is not None]
+            status = str(STATUS[problem.type])
             entry = self.entry(
                 seen,
                 AuditAction.REFUSE,
                 outcome=AuditOutcome.DENY,
                 refusal=refusals[0].value if refusals else None,
-                detail=(("method", request.method), ("status", str(STATUS[problem.type])), ("problem", problem.type.value), *problem.grounds),
+                detail=(("method", request.method), ("status", status), ("problem", problem.type.value), *problem.grounds),
                 target=dict(problem.grounds).get("target"),
             )
             try:

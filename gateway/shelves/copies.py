@@ -12,14 +12,13 @@ from gateway.clock import instant
 from gateway.identity import ShelfId, ThreadId
 from gateway.storage import tables
 from gateway.storage.sealing import DataKey, Keyring, place
-from gateway.storage.statements import insert, update
+from gateway.storage.statements import update
 from gateway.storage.writeset import WriteSet
 
-__all__ = ["INSERT_COPY", "KEEP_READABLE", "Copy", "content", "put_copy", "reference_id"]
+__all__ = ["KEEP_READABLE", "Copy", "content", "put_copy", "reference_id"]
 
 Json = dict[str, Any]
 
-INSERT_COPY: Final = insert(tables.copies)
 KEEP_READABLE: Final = update(tables.copies, where=("shelf", "type", "id", "current"), set=("readable_until",), phase=1)
 """Row: (until or None, shelf, type, id, True)."""
 
@@ -59,6 +58,8 @@ def put_copy(
 ) -> bytes:
     """Add one version of a resource to a write set; version > 1 replaces the one before, which must still be current.
 
+    A write set holds one new version of a copy: a second put of it takes the first one's place.
+
     Stamps `meta.versionId` and `meta.lastUpdated` into `resource`. Returns the stored bytes.
     """
     type_, id_ = resource["resourceType"], resource["id"]
@@ -66,8 +67,7 @@ def put_copy(
     body = orjson.dumps(resource)
     if version > 1:
         ws.heads[shelf, type_, id_] = version - 1
-    ws.add(
-        INSERT_COPY,
+    row = (
         shelf,
         type_,
         id_,
@@ -80,11 +80,12 @@ def put_copy(
         reference_id(resource.get("owner")),
         reference_id(resource.get("subject") or resource.get("for") or resource.get("patient")),
         reference_id(resource.get("focus")),
-        " ".join(keyring.token(shelf, system, value) for system, value in _identifiers(resource)) or None,
+        " ".join(keyring.token(shelf, of, value) for system, value in _identifiers(resource) for of in {system, ""}) or None,
         at,
         readable_until,
         key.seal(body, place("copies", shelf, type_, id_, version)),
     )
+    ws.copies[shelf, type_, id_] = (row, resource)
     return body
 
 

@@ -25,6 +25,7 @@ __all__ = ["Backend", "Database", "StorageError", "Writer", "merge", "unavailabl
 log = structlog.get_logger("gateway.storage")
 
 BATCH: Final = 64
+INSERT_COPY: Final = insert(tables.copies)
 CLOSE_COPY: Final = update(tables.copies, where=("shelf", "type", "id", "version"), set=("current",), phase=0)
 MOVE_THREAD: Final = update(tables.threads, where=("id",), set=("epoch",), phase=1)
 INSERT_AUDIT: Final = insert(tables.audit_entries, phase=3)
@@ -72,6 +73,8 @@ def merge(members: Sequence[WriteSet], chain: Chain) -> list[tuple[Op, list[Row]
     for ws in members:
         for op, rows in ws.rows.items():
             merged.setdefault(op, []).extend(rows)
+        if ws.copies:
+            merged.setdefault(INSERT_COPY, []).extend(row for row, _ in ws.copies.values())
         for (shelf, type_, id_), version in ws.heads.items():
             merged.setdefault(CLOSE_COPY, []).append((False, shelf, type_, id_, version))
         for thread, epoch in ws.owns.items():

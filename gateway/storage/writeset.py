@@ -26,6 +26,7 @@ class WriteSet:
 
     audit: list[AuditEntry] = field(default_factory=list)
     rows: dict[Op, list[Row]] = field(default_factory=dict)
+    copies: dict[Head, tuple[Row, dict[str, Any]]] = field(default_factory=dict)  # one new version of each copy, and what it says
     keys: list[NewKey] = field(default_factory=list)
     destroys: list[tuple[str, str]] = field(default_factory=list)  # (thread, shelf) keys to destroy after the commit
     shares: dict[str, int] = field(default_factory=dict)  # thread -> epoch relied on (a release)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import vocabulary as v
-from gateway.decision.decide import Ask
+from gateway.decision.decide import Ask, Denial
 from gateway.decision.explain import told
 from gateway.decision.grants import Grant
 from gateway.identity import shelf_party
@@ -13,7 +13,7 @@ from gateway.parties.model import Policy
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.transfers.model import REACHED, Transfer
 
-__all__ = ["ask_for", "coding", "needs_in", "refused"]
+__all__ = ["ask_for", "coding", "grounds_of", "needs_in", "refused"]
 
 Json = dict[str, Any]
 
@@ -40,10 +40,19 @@ def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: fr
     )
 
 
-def refused(refusal: Refusal, at: str) -> Problem:
-    """403 (422 when nothing of what was sent may go), with the sentence that is the same for every person."""
+def refused(refusal: Refusal, at: str, grounds: tuple[tuple[str, str], ...] = ()) -> Problem:
+    """403 (422 when nothing of what was sent may go), with the sentence that is the same for every person.
+
+    `grounds` go to the audit entry of the refusal: the gate, what it found, whom the request named.
+    """
     family = ProblemType.UNPROCESSABLE if refusal is Refusal.MINIMUM_EXCEEDED else ProblemType.FORBIDDEN
-    return Problem(family, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal))
+    return Problem(family, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal), grounds=grounds)
+
+
+def grounds_of(ask: Ask, denial: Denial) -> tuple[tuple[str, str], ...]:
+    """Why a decision denied, as codes for the audit log (R26): who asked whom for what, each gate and what it found."""
+    steps = tuple((f"gate.{i}", f"{step.gate}:{step.note}{'|' + step.about if step.about else ''}") for i, step in enumerate(denial.trace))
+    return (("target", ask.receiver.id), ("service", ask.service.id), ("gate", denial.gate.value), *steps)
 
 
 def needs_in(task: Json) -> frozenset[str]:

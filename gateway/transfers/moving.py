@@ -18,6 +18,7 @@ from gateway.transfers.asking import ask_for
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
 from gateway.transfers.model import Mover, State, Transfer, seen_by_receiver, seen_by_sender, viewed_as
+from gateway.transfers.recording import released
 from gateway.transfers.work import Stored, Work
 
 __all__ = ["act_on_task", "commit_move", "edit_thread", "hub_move"]
@@ -69,7 +70,8 @@ async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dic
     clocks.stop(work.ws, policy.clocks, armed, after)
     if after.state is not before.state:
         clocks.arm(work.ws, policy, after, work.at, parts.new_id)
-    work.deliveries += announce(work.ws, policy, after, changed, actor=work.actor, at=work.at, new_id=parts.new_id)
+    actor = work.caller.shelf if work.caller else None
+    work.deliveries += announce(work.ws, policy, after, changed, actor=actor, at=work.at, new_id=parts.new_id)
     return changed
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import vocabulary as v
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.decision.decide import Ask, Denial, Permit, decide
 from gateway.delivery.ledger import announce
-from gateway.disclosure.minimize import Release, Source, classes_in
+from gateway.disclosure.minimize import Source, classes_in
 from gateway.disclosure.release import Changed, Known, line_of, row_view
 from gateway.disclosure.views import sender_task
 from gateway.identity import Caller, ShelfId, StatusView, TransferId
@@ -16,10 +15,11 @@ from gateway.parties.model import Address
 from gateway.problems import Finding, IssueCode, Problem, ProblemType
 from gateway.shelves.copies import reference_id
 from gateway.transfers import clocks
-from gateway.transfers.asking import coding, needs_in, refused
+from gateway.transfers.asking import coding, grounds_of, needs_in, refused
 from gateway.transfers.facts import add_attempt, add_transfer
 from gateway.transfers.intake import Draft
 from gateway.transfers.model import Attempt, State, Transfer, seen_by_sender
+from gateway.transfers.recording import released
 from gateway.transfers.routing import addressee, service_of
 from gateway.transfers.work import Stored, Work
 
@@ -53,7 +53,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     )
     permit = decide(ask, policy)
     if isinstance(permit, Denial):
-        raise refused(permit.refusal, f"{at}.owner")
+        raise refused(permit.refusal, f"{at}.owner", grounds_of(ask, permit))
     known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
     key = await work.key(draft.thread, address.shelf)
     transfer = _transfer(work, draft, caller, address, permit, request, known)
@@ -74,7 +74,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     add_attempt(work.ws, transfer)
     clocks.arm(work.ws, policy, transfer, work.at, parts.new_id)
     work.deliveries += announce(work.ws, policy, transfer, changed, actor=caller.shelf, at=work.at, new_id=parts.new_id)
-    work.ws.audit.append(_released(work, caller, transfer, permit, release))
+    work.ws.audit.append(released(work, transfer, permit, release))
     view = row_view(policy, transfer, permit.row)
     seen = seen_by_sender(transfer.state, view)
     shown = sender_task(task, transfer, seen, line_of(policy, transfer), number=draft.id, row=permit.row, full=view is StatusView.FULL)
@@ -122,27 +122,3 @@ def _must_perform(address: Address, request: Json, at: str) -> None:
     if address.id not in {reference_id(performer) for performer in request.get("performer") or ()}:
         say = "The owner of the Task must be a performer of the ServiceRequest it focuses on."
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.owner"))
-
-
-def _released(work: Work, caller: Caller, transfer: Transfer, permit: Permit, release: Release) -> AuditEntry:
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.RELEASE,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party,
-        actor_shelf=caller.shelf,
-        actor_role=caller.role,
-        client_id=caller.client_id,
-        thread=transfer.thread,
-        transfer=transfer.id,
-        attempt=str(transfer.attempt.number),
-        target_party=transfer.attempt.party,
-        target_shelf=transfer.attempt.shelf,
-        basis=permit.basis.id,
-        consents=permit.grants,
-        agreement=permit.agreement.id,
-        policy_version=work.policy.version,
-        classes=release.classes,
-        correlation_id=work.correlation,
-        detail=(("row", permit.row.id), ("service", transfer.service)),
-    )

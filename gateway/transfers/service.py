@@ -78,7 +78,7 @@ class Referrals:
             repeated = await self.answered(caller, key)
             if repeated is not None:
                 return repeated
-            work = Work.begin(self._parts, caller.shelf, correlation)
+            work = Work.begin(self._parts, caller, correlation)
             try:
                 await self._plan(work, caller, entries())
             except Problem:

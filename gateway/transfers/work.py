@@ -60,7 +60,7 @@ class Work:
     policy: Policy
     at: int
     ws: WriteSet
-    actor: ShelfId | None
+    caller: Caller | None  # None: the hub itself, on a receipt or a timer
     correlation: str
     keys: dict[tuple[str, str], DataKey] = field(default_factory=dict)
     fresh: list[tuple[ThreadId, ShelfId, DataKey]] = field(default_factory=list)
@@ -72,10 +72,10 @@ class Work:
     bodies: dict[tuple[str, str, int], Copy] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, parts: Parts, actor: ShelfId | None, correlation: str) -> Work:
+    def begin(cls, parts: Parts, caller: Caller | None, correlation: str) -> Work:
         """An empty plan under the policy and at the time of now."""
         policy = parts.policy()
-        return cls(parts, policy, millis(parts.clock.now()), WriteSet(policy=policy.epoch), actor, correlation)
+        return cls(parts, policy, millis(parts.clock.now()), WriteSet(policy=policy.epoch), caller, correlation)
 
     @property
     def time(self) -> str:

@@ -15,7 +15,6 @@ from gateway.decision.decide import Permit, decide
 from gateway.disclosure.release import Changed
 from gateway.fhir.outcomes import REFUSAL_SYSTEM
 from gateway.fhir.validate import validate
-from gateway.shelves.copies import INSERT_COPY
 from gateway.storage import tables
 from gateway.storage.statements import Query
 from gateway.storage.writeset import WriteSet
@@ -123,7 +122,7 @@ async def assert_views(world: World) -> None:
         permit = answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
         ws, changed = WriteSet(), Changed()
         await parts.release.render(ws, changed, plan=parts.plan(), transfer=transfer, permit=permit, at=at)
-        if changed.shelves or ws.rows.get(INSERT_COPY):
+        if changed.shelves or ws.copies:
             stale.append({shelf: [w.type for w in written] for shelf, written in changed.shelves.items()})
     assert not stale, f"views that differ from the facts: {stale}"
     heads = {(shelf, type_, id_): version for shelf, type_, id_, version in await parts.database.facts(_HEADS, {})}
