@@ -17,7 +17,7 @@ from gateway.transfers.acts import Act, apply_act, illegal_move, read_act
 from gateway.transfers.asking import ask_for
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import Mover, State, Transfer, seen_by_receiver, seen_by_sender, viewed_as
+from gateway.transfers.model import Mover, Seen, State, Transfer, seen_by_receiver, seen_by_sender, viewed_as
 from gateway.transfers.recording import released
 from gateway.transfers.work import Stored, Work
 
@@ -75,16 +75,25 @@ async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dic
     return changed
 
 
-async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> dict[tuple[str, str], int]:
-    """The author changed content of open transfers: each is decided and rendered again. Returns versions written of edited Tasks."""
+async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> None:
+    """The author changed content: each of its transfers that is open is decided and rendered again.
+
+    Raises Problem(CONFLICT) for a ServiceRequest whose Task is final in the author's view, whatever has become of it. A Patient
+    is the author's own to change; nothing of it flows any more where the view is final.
+    """
     edited = {(d.type, d.id): d.resource for d in drafts}
     requests = {d.id for d in drafts if d.type == "ServiceRequest"}
     people = {d.thread for d in drafts if d.type == "Patient"}
     for thread in sorted({d.thread for d in drafts}):
         for transfer in await work.parts.facts.of_thread(thread):
-            if transfer.sender_shelf == shelf and transfer.closed is None and (thread in people or transfer.sender_request in requests):
+            if transfer.sender_shelf != shelf:
+                continue
+            asked = transfer.sender_request in requests
+            if _sender_sees(work, transfer).final:
+                if asked:
+                    raise illegal_move(None, Mover.SENDER)
+            elif asked or thread in people:
                 await commit_move(work, transfer, replace(transfer, version=transfer.version + 1), edited)
-    return {}
 
 
 async def _decide_again(work: Work, transfer: Transfer) -> Permit | None:
@@ -96,10 +105,12 @@ async def _decide_again(work: Work, transfer: Transfer) -> Permit | None:
 
 
 def _viewed(work: Work, transfer: Transfer, mover: Mover) -> State:
-    if mover is Mover.RECEIVER:
-        return viewed_as(seen_by_receiver(transfer.state))
+    return viewed_as(seen_by_receiver(transfer.state) if mover is Mover.RECEIVER else _sender_sees(work, transfer))
+
+
+def _sender_sees(work: Work, transfer: Transfer) -> Seen:
     row = next(r for r in work.policy.rows if r.id == transfer.attempt.row)
-    return viewed_as(seen_by_sender(transfer.state, row_view(work.policy, transfer, row)))
+    return seen_by_sender(transfer.state, row_view(work.policy, transfer, row))
 
 
 def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: Transfer, at: str) -> None:
