@@ -36,6 +36,7 @@ from gateway.adapter_api import OutboundAdapter
 from gateway.api.edge import Edge
 from gateway.api.fhir import TABLE, fhir_routes
 from gateway.api.health import health_routes
+from gateway.api.nowhere import nowhere_routes
 from gateway.api.oauth import routes as oauth_routes
 from gateway.audit.checkpoint import Signer
 from gateway.audit.entry import Chain
@@ -242,6 +243,7 @@ def _assemble(
         *health_routes(),
         *oauth_routes(service, keys, urls, scopes=scopes, smart_paths=("", "/fhir"), document_age=DOCUMENT_AGE),
         *fhir_routes(edge, orjson.dumps(statement), fhir_base),
+        *nowhere_routes(),
     ]
     return Hub(parts, edge, runner, audit, tokens, routes)
 

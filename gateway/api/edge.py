@@ -214,4 +214,8 @@ class Edge:
     async def form(self, request: Request) -> list[tuple[str, str]]:
         """Parameters of POST `_search`."""
         body = await read_body(request, frozenset({"application/x-www-form-urlencoded"}))
-        return parse_qsl(body.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=50)
+        try:
+            return parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=50)
+        except ValueError:
+            say = "Send at most 50 parameters, percent-encoded."
+            raise Problem(ProblemType.BAD_REQUEST, Finding(IssueCode.STRUCTURE, say)) from None

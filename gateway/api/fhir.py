@@ -6,8 +6,10 @@ A refusal after authentication is committed to the audit log before it is answer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import orjson
 from starlette.requests import Request
@@ -16,8 +18,9 @@ from starlette.routing import Route
 
 from gateway.api.edge import Edge, Seen
 from gateway.api.errors import FHIR_JSON
+from gateway.api.nowhere import AnyMethod, unsupported
 from gateway.api.reading import accepts_json, apply_patch, bundle_entries, if_match, if_none_exist, read_body, request_id
-from gateway.api.searching import SEARCHABLE, check_caller, read_search
+from gateway.api.searching import PERSON, SEARCHABLE, check_caller, read_search
 from gateway.audit.entry import AuditAction
 from gateway.clock import instant
 from gateway.fhir.capability import Interaction as Does
@@ -47,7 +50,12 @@ _INTERACTIONS: Final[Mapping[str, tuple[Does, ...]]] = {
 SHELF: Final = frozenset(_INTERACTIONS)
 DIRECTORY: Final = frozenset({"Organization", "HealthcareService", "PractitionerRole", "Endpoint"})
 TABLE: Final[Mapping[str, TypeCapability]] = {
-    **{type_: TypeCapability(does, SEARCHABLE[type_], conditional_create=Does.CREATE in does) for type_, does in _INTERACTIONS.items()},
+    **{
+        type_: TypeCapability(
+            does, SEARCHABLE[type_], conditional_create=Does.CREATE in does and "identifier" in {p.name for p in SEARCHABLE[type_]}
+        )
+        for type_, does in _INTERACTIONS.items()
+    },
     **{
         type_: TypeCapability(
             (Does.READ, Does.SEARCH),
@@ -58,6 +66,7 @@ TABLE: Final[Mapping[str, TypeCapability]] = {
 }
 """What is routed and what the capability statement says: one table."""
 
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 _PATCH_TYPES: Final = frozenset({"application/json-patch+json"})
 Handler = Callable[[Request, Seen], Awaitable[Response]]
 
@@ -81,8 +90,8 @@ def fhir_routes(edge: Edge, capability: bytes, base: str) -> list[Route]:
         Route(item, edge.handler(api.update), methods=["PUT"]),
         Route(item, edge.handler(api.patch), methods=["PATCH"]),
         Route(version, edge.handler(api.read), methods=["GET"]),
-        Route("/fhir/{rest:path}", edge.handler(api.unsupported), methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-        Route("/fhir", edge.handler(api.unsupported), methods=["GET", "PUT", "PATCH", "DELETE"]),
+        Route("/fhir/{rest:path}", AnyMethod(edge.handler(api.unsupported))),
+        Route("/fhir", AnyMethod(edge.handler(api.unsupported))),
     ]
 
 
@@ -106,7 +115,7 @@ class _Fhir:
                 raise not_found()
             return _json(orjson.dumps(found), 200, seen)
         edge.require(seen, Interaction.READ, type_, ActionScope.TRANSFER_READ, ActionScope.TRANSFER_READ_OWN)
-        if type_ not in SHELF or (asked is not None and not asked.isdecimal()):
+        if type_ not in SHELF or (asked is not None and _VERSION.fullmatch(asked) is None):
             raise not_found()
         copy = await edge.parts.shelves.of(caller).read(type_, id_, int(asked) if asked is not None else None)
         if copy is None:
@@ -129,22 +138,27 @@ class _Fhir:
             return self._bundle(type_, bodies, len(bodies), [], seen)
         allowed = edge.may(seen, Interaction.SEARCH, type_, ActionScope.TRANSFER_READ, ActionScope.TRANSFER_READ_OWN)
         check_caller(caller, type_, params, can_search=allowed and type_ in SHELF)
+        if type_ == PERSON and any(not name.startswith("_") for name in request.query_params):
+            say = "Send what names a person in the body of POST _search, never in an address."
+            raise Problem(ProblemType.BAD_REQUEST, Finding(IssueCode.SECURITY, say))
         criteria, count, offset = read_search(type_, params)
         page = await edge.parts.shelves.of(caller).search(type_, criteria, count=count, offset=offset)
         await edge.record(seen, AuditAction.SEARCH, type_, None, None, found=len(page.copies))
-        following = [("_offset", str(offset + count)), ("_count", str(count))] if offset + count < page.total and count else []
+        more = 0 < count < page.total - offset
+        kept = [(name, value) for name, value in params if name not in ("_offset", "_count", "_format")]
+        following = [*kept, ("_offset", str(offset + count)), ("_count", str(count))] if more and type_ != PERSON else []
         return self._bundle(type_, [(c.id, c.body) for c in page.copies], page.total, following, seen)
 
     def _bundle(
         self, type_: str, bodies: list[tuple[str, bytes]], total: int, following: Iterable[tuple[str, str]], seen: Seen
     ) -> Response:
-        """A searchset; the bodies are the final bytes of each copy. A next link repeats no parameter that names a person."""
+        """A searchset; the bodies are the final bytes of each copy. The next link asks the same search: ids and codes, never a person's."""
         entries = [
             {"fullUrl": f"{self._base}/{type_}/{id_}", "resource": orjson.Fragment(body), "search": {"mode": "match"}}
             for id_, body in bodies
         ]
         bundle: Json = {"resourceType": "Bundle", "type": "searchset", "total": total}
-        link = "&".join(f"{name}={value}" for name, value in following)
+        link = urlencode(list(following))
         if link:
             bundle["link"] = [{"relation": "next", "url": f"{self._base}/{type_}?{link}"}]
         if entries:
@@ -182,8 +196,9 @@ class _Fhir:
 
     async def create(self, request: Request, seen: Seen) -> Response:
         """create (R4 http.html#create), conditional by `If-None-Exist` within the own shelf."""
-        body = await read_body(request)
         type_ = request.path_params["type"]
+        self._may_write(seen, "POST", type_)
+        body = await read_body(request)
         exists = if_none_exist(request.headers.get("if-none-exist"), type_)
 
         def read() -> list[Entry]:
@@ -193,8 +208,9 @@ class _Fhir:
 
     async def update(self, request: Request, seen: Seen) -> Response:
         """update (R4 http.html#update) of what is on the own shelf; an unknown id is not created."""
-        body = await read_body(request)
         type_, id_ = request.path_params["type"], request.path_params["id"]
+        self._may_write(seen, "PUT", type_)
+        body = await read_body(request)
         match = if_match(request.headers.get("if-match"))
 
         def read() -> list[Entry]:
@@ -226,6 +242,12 @@ class _Fhir:
 
         return await self._one(request, seen, body, type_, read, admitted=False)
 
+    def _may_write(self, seen: Seen, method: str, type_: str) -> None:
+        """Before a byte of the body is looked at. Raises Problem: NOT_FOUND for what is not routed, FORBIDDEN."""
+        if type_ not in SHELF:
+            raise unsupported()
+        self._edge.require_write(seen, method, type_)
+
     async def unsupported(self, request: Request, seen: Seen) -> Response:
         """Whatever is not routed."""
         raise unsupported()
@@ -233,8 +255,6 @@ class _Fhir:
     async def _one(
         self, request: Request, seen: Seen, body: bytes, type_: str, read: Callable[[], list[Entry]], *, admitted: bool = True
     ) -> Response:
-        if type_ not in SHELF:
-            raise unsupported()
         entry = read()[0]
         if admitted and entry.resource.get("resourceType") != type_:
             say = "The resource's type must be the one in the address."
@@ -285,11 +305,6 @@ class _Fhir:
         shelf = self._edge.parts.shelves.of(seen.caller)
         made = answer.bodies
         return [made.get((s.type, s.id, s.version)) or await shelf.read(s.type, s.id, s.version) for s in answer.stored]
-
-
-def unsupported() -> Problem:
-    """404/405 would say which types exist for others; the capability statement says what is served."""
-    return Problem(ProblemType.NOT_FOUND, Finding(IssueCode.NOT_FOUND, "There is no such resource."))
 
 
 def _copy(copy: Copy, status: int, seen: Seen) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import jsonpatch
 import orjson
@@ -12,7 +13,7 @@ from jsonpointer import JsonPointerException
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.api.searching import SEARCHABLE, read_search
-from gateway.fhir.parse import BODY_LIMIT
+from gateway.fhir.parse import BODY_LIMIT, parse_json
 from gateway.problems import Finding, IssueCode, Problem, ProblemType
 from gateway.shelves.shelf import Criteria
 from gateway.transfers.intake import Entry
@@ -26,6 +27,8 @@ _ETAG: Final = re.compile(r'W/"(\d{1,9})"')
 _JSON_TYPES: Final = frozenset({"application/fhir+json", "application/json"})
 _ENTRY_URL: Final = re.compile(r"([A-Z][A-Za-z]{1,40})(?:/([A-Za-z0-9.-]{1,64}))?")
 _PATCH_LIMIT: Final = 50
+_PATCHED_LIMIT: Final = 128 * 1024
+_ENTRY_LIMIT: Final = 200
 
 
 async def read_body(request: Request, types: frozenset[str] = _JSON_TYPES) -> bytes:
@@ -75,8 +78,11 @@ def if_none_exist(value: str | None, type_: str) -> Criteria | None:
     """The criteria of a conditional create on one's own shelf (R4 http.html#ccreate): an identifier, with its system."""
     if value is None:
         return None
-    pairs = [pair.partition("=")[::2] for pair in value.lstrip("?").rpartition("?")[2].split("&")]
-    criteria, _, _ = read_search(type_, pairs) if type_ in SEARCHABLE else (Criteria(), 0, 0)
+    try:
+        pairs = parse_qsl(value.rpartition("?")[2], keep_blank_values=True, errors="strict", max_num_fields=5)
+        criteria, _, _ = read_search(type_, pairs) if type_ in SEARCHABLE else (Criteria(), 0, 0)
+    except (ValueError, Problem):
+        criteria = Criteria()
     if not criteria.identifiers:
         say = "If-None-Exist must name an identifier (system|value)."
         raise Problem(ProblemType.BAD_REQUEST, Finding(IssueCode.NOT_SUPPORTED, say, "http.if-none-exist"))
@@ -90,6 +96,9 @@ def bundle_entries(bundle: Json) -> list[Entry]:
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.NOT_SUPPORTED, say, "Bundle.type"))
     entries: list[Entry] = []
     findings: list[Finding] = []
+    if len(bundle.get("entry") or ()) > _ENTRY_LIMIT:
+        say = f"Send at most {_ENTRY_LIMIT} entries at once."
+        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.TOO_COSTLY, say, "Bundle.entry"))
     for i, item in enumerate(bundle.get("entry") or ()):
         at = f"Bundle.entry[{i}]"
         request, resource = item.get("request") or {}, item.get("resource")
@@ -120,16 +129,21 @@ def bundle_entries(bundle: Json) -> list[Entry]:
 
 
 def apply_patch(body: bytes, resource: Json) -> Json:
-    """RFC 6902. Raises Problem: MALFORMED when it is not a patch, UNPROCESSABLE when it can't be applied to this version."""
-    try:
-        operations = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        operations = None
+    """RFC 6902. Raises Problem: MALFORMED when it is not a patch, UNPROCESSABLE when it can't be applied to this version.
+
+    One operation at a time, each within a limit: a handful of copies of copies would fill any memory.
+    """
+    wrapped = parse_json(b'{"patch":' + body + b"}")  # the rules of every other body: depth, digits, no member twice
+    operations = wrapped["patch"] if len(wrapped) == 1 else None
     if not isinstance(operations, list) or len(operations) > _PATCH_LIMIT or not all(isinstance(o, Mapping) for o in operations):
         say = f"Send a JSON Patch: an array of at most {_PATCH_LIMIT} operations (RFC 6902)."
         raise Problem(ProblemType.MALFORMED, Finding(IssueCode.STRUCTURE, say))
+    patched: Any = resource
     try:
-        patched = jsonpatch.apply_patch(resource, operations, in_place=False)
+        for operation in operations:
+            patched = jsonpatch.apply_patch(patched, [operation], in_place=True)
+            if len(orjson.dumps(patched)) > _PATCHED_LIMIT:
+                raise ValueError("size")
     except (jsonpatch.JsonPatchException, JsonPointerException, TypeError, KeyError, ValueError):
         say = "This patch can't be applied to the current version. Read it again, then repeat the change."
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.INVALID, say)) from None

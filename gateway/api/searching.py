@@ -17,6 +17,8 @@ __all__ = ["COUNT_LIMIT", "PERSON", "SEARCHABLE", "Asked", "check_caller", "read
 
 COUNT_LIMIT: Final = 100
 _DEFAULT_COUNT: Final = 20
+_VALUES_LIMIT: Final = 50
+_MANY: Final = frozenset({"_lastUpdated", "_format"})
 _MINIMAL: Final[Mapping[str, frozenset[str]]] = {
     "Task": frozenset({"_id", "identifier", "status", "_lastUpdated", "_count", "_offset", "_sort"}),
     "ServiceRequest": frozenset({"_id", "identifier", "status", "_lastUpdated", "_count", "_offset", "_sort"}),
@@ -83,11 +85,18 @@ SEARCHABLE: Final[Mapping[str, tuple[SearchParam, ...]]] = {
 
 
 def read_search(type_: str, params: Iterable[tuple[str, str]]) -> Asked:
-    """(criteria, count, offset). Raises Problem(BAD_REQUEST) naming the parameter when it is not known or can't be read."""
+    """(criteria, count, offset). Raises Problem(BAD_REQUEST) naming the parameter when it is not known, given twice or can't be read.
+
+    Two values of one parameter in R4 mean both (search.html#combining); no element searched here holds more than one, so it is refused.
+    """
     criteria, count, offset = Criteria(), _DEFAULT_COUNT, 0
     allowed = _BY_TYPE[type_]
+    seen: set[str] = set()
     for name, value in params:
         try:
+            if (name in seen and name not in _MANY) or value.count(",") >= _VALUES_LIMIT or "\x00" in value:
+                raise ValueError(name)
+            seen.add(name)
             if name == "_count":
                 count = max(0, min(COUNT_LIMIT, int(value)))
             elif name == "_offset":

@@ -6,6 +6,7 @@ release step alone (a test walks the syntax trees).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,8 @@ from gateway.storage.writer import Database
 
 __all__ = ["Criteria", "Page", "Shelf", "Shelves"]
 
+_ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")  # R4 datatypes, id: whatever else is asked for names nothing
+_VERSIONS: Final = range(1, 2**31)
 _c = tables.copies.c
 _COLUMNS: Final = (_c.type, _c.id, _c.version, _c.thread, _c.updated, _c.final, _c.readable_until, _c.sealed)
 _READABLE: Final = or_(_c.readable_until.is_(None), _c.readable_until > bindparam("now", type_=_c.updated.type))
@@ -74,6 +77,8 @@ class Shelf:
 
     async def read(self, type_: str, id_: str, version: int | None = None) -> Copy | None:
         """The current version, or the one named. None when there is none here, whatever exists elsewhere."""
+        if _ID.fullmatch(id_) is None or (version is not None and version not in _VERSIONS):
+            return None
         params: dict[str, Any] = {"type": type_, "id": id_, "now": self._now}
         if version is not None:
             params["version"] = version
