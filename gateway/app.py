@@ -112,15 +112,24 @@ class Hub:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The ASGI application. Everything opens in its lifespan, and nothing is served before all of it is ready."""
+    """The ASGI application. Everything opens in its lifespan, and nothing is served before all of it is ready.
+
+    `app.state.failure` holds what stopped it, if anything did.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_hub(settings) as hub:
-            app.router.routes.extend(hub.routes)
-            yield
+        try:
+            async with open_hub(settings) as hub:
+                app.router.routes.extend(hub.routes)
+                yield
+        except Exception as error:
+            app.state.failure = error  # the server keeps to itself what its application failed with; whoever started it wants to know
+            raise
 
-    return FastAPI(title="Coalition gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Coalition gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.failure = None
+    return app
 
 
 @contextlib.asynccontextmanager

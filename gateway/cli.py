@@ -40,8 +40,9 @@ def serve() -> None:
     configure_logging()
     with _explained():
         settings = load_settings()
+        hub = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            hub,
             host=settings.host,
             port=settings.port,
             loop="uvloop",
@@ -53,10 +54,13 @@ def serve() -> None:
             date_header=True,
             timeout_graceful_shutdown=5,
         )
-        server = uvicorn.Server(config)
-        server.run()
-        if not server.started:
-            raise typer.Exit(1)
+        try:
+            uvicorn.Server(config).run()
+        except SystemExit:  # how the server says that it did not start
+            if hub.state.failure is not None:
+                raise hub.state.failure from None
+            typer.echo(f"The server can't listen on {settings.host} port {settings.port}.", err=True)
+            raise typer.Exit(1) from None
 
 
 @app.command()
@@ -114,7 +118,7 @@ def demo(
 
 
 class _explained:
-    """Say what is wrong with settings or configuration, and exit 2, instead of a traceback."""
+    """Say what is wrong instead of a traceback: with settings or configuration (exit 2), with the database (exit 1)."""
 
     def __enter__(self) -> None:
         return None
@@ -123,6 +127,8 @@ class _explained:
         from pydantic import ValidationError
 
         from gateway.parties.errors import ConfigurationError
+        from gateway.storage.sqlite import AlreadyRunning
+        from gateway.storage.writer import StorageError
 
         if isinstance(error, ValidationError):
             for item in error.errors(include_input=False, include_url=False):
@@ -135,6 +141,13 @@ class _explained:
         if isinstance(error, FileNotFoundError):
             typer.echo(f"There is no file {error.filename}.", err=True)
             raise typer.Exit(2)
+        if isinstance(error, AlreadyRunning):
+            say = "One SQLite file serves one process: stop that one, or use PostgreSQL."
+            typer.echo(f"Another server process has this database: {error}. {say}", err=True)
+            raise typer.Exit(1)
+        if isinstance(error, StorageError | OSError) or type(error).__module__.startswith("asyncpg."):
+            typer.echo(f"The database could not be opened ({type(error).__name__}).", err=True)
+            raise typer.Exit(1)
 
 
 def _user(url: str) -> str:
