@@ -139,6 +139,7 @@ def apply_patch(body: bytes, resource: Json) -> Json:
         say = f"Send a JSON Patch: an array of at most {_PATCH_LIMIT} operations (RFC 6902)."
         raise Problem(ProblemType.MALFORMED, Finding(IssueCode.STRUCTURE, say))
     patched: Any = resource
+    kind, id_ = resource["resourceType"], resource["id"]
     try:
         for operation in operations:
             patched = jsonpatch.apply_patch(patched, [operation], in_place=True)
@@ -147,6 +148,6 @@ def apply_patch(body: bytes, resource: Json) -> Json:
     except (jsonpatch.JsonPatchException, JsonPointerException, TypeError, KeyError, ValueError):
         say = "This patch can't be applied to the current version. Read it again, then repeat the change."
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.INVALID, say)) from None
-    if not isinstance(patched, dict) or patched.get("resourceType") != resource["resourceType"] or patched.get("id") != resource["id"]:
+    if not isinstance(patched, dict) or patched.get("resourceType") != kind or patched.get("id") != id_:
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, "Type and id can't be changed."))
     return patched

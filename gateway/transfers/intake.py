@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.identity import Caller, ThreadId
-from gateway.problems import Finding, IssueCode, Problem, ProblemType
+from gateway.problems import FINDINGS_LIMIT, Finding, IssueCode, Problem, ProblemType
 from gateway.shelves.copies import Copy
 from gateway.shelves.shelf import Criteria, Shelf
 
@@ -65,6 +65,8 @@ class _Resolver:
     async def rewrite(self, resource: Json, at: str, own: set[tuple[str, str]]) -> None:
         """Replace references inside the bundle by the new ids; note those that name nothing the caller has."""
         for holder, path in _references(resource, at):
+            if len(self.findings) >= FINDINGS_LIMIT:
+                return  # no more would be told, and each costs a look at the shelf
             value = holder["reference"]
             inside = self._names.get(value)
             if inside is not None:

@@ -38,7 +38,7 @@ _TRANSFERS = Query(select(_t.id).order_by(_t.id))
 _HEADS = Query(select(_c.shelf, _c.type, _c.id, func.max(_c.version)).group_by(_c.shelf, _c.type, _c.id))
 _FINAL = Query(select(_c.shelf, _c.type, _c.id, _c.version).where(_c.final))
 _CURRENT = Query(select(_c.shelf, _c.type, _c.id, _c.version).where(_c.current))
-_PATH = re.compile(r"(http\.[a-z_-]+|[A-Z][A-Za-z]*(\.[A-Za-z]+(\[\d+\])?)*)")
+_PATH = re.compile(r"(http\.[a-zA-Z_-]+|[A-Z][A-Za-z]*(\.[A-Za-z]+(\[\d+\])?)*)")
 
 
 async def row_counts(world: World) -> dict[str, int]:
