@@ -69,6 +69,7 @@ from gateway.parties.model import Endpoint, Policy, Transport
 from gateway.settings import Settings
 from gateway.shelves.shelf import Shelves
 from gateway.storage.audit_store import StoredAudit
+from gateway.storage.housekeeping import sweep_often
 from gateway.storage.open import open_database
 from gateway.storage.replay import StoredReplay
 from gateway.storage.sealing import Keyring
@@ -148,9 +149,14 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     sealing = asyncio.create_task(_sequence(audit, signer, stop), name="sequencer")
     hub = _assemble(settings, configured, database, writer, keyring, http, audit)
     await hub.runner.start()
+    business = hub.parts.clock.now
+    sweeping = asyncio.create_task(
+        sweep_often(writer, real=lambda: time.time_ns() // 1_000_000, business=lambda: millis(business())), name="housekeeping"
+    )
     try:
         yield hub
     finally:
+        sweeping.cancel()
         await hub.runner.stop()
         stop.set()
         with contextlib.suppress(asyncio.CancelledError):

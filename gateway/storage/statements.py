@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Select, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
 
-__all__ = ["Op", "Query", "insert", "update"]
+__all__ = ["Op", "Query", "delete_older", "insert", "update"]
 
 Row = tuple[Any, ...]
 
@@ -113,4 +113,15 @@ def update(table: Table, *, where: Sequence[str], set: Sequence[str], phase: int
             aliases,
             _join(" AND ", where, table.name + '."{0}" = v."v_{0}"'),
         ),
+    )
+
+
+def delete_older(table: Table, column: str) -> Op:
+    """Delete the rows whose `column` is below a bound; a row given is ``(bound,)``."""
+    return Op(
+        name=f"delete {table.name} before {column}",
+        phase=4,
+        columns=(column,),
+        sqlite=f'DELETE FROM {table.name} WHERE "{column}" < ?',
+        postgres=f'DELETE FROM {table.name} USING unnest($1::bigint[]) AS v(bound) WHERE {table.name}."{column}" < v.bound',
     )
