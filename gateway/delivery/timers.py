@@ -46,6 +46,7 @@ class Timers:
     async def _fire(self, id_: str, transfer_id: TransferId, clock: str, due: int) -> None:
         for _ in range(3):
             work = Work.begin(self._parts, None, id_)
+            work.fired = id_
             transfer = await self._parts.facts.transfer(transfer_id)
             rule = next((r for r in work.policy.clocks if r.id == clock), None)
             work.ws.add(FINISH_TIMER, "fired", work.at, id_)

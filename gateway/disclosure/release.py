@@ -328,5 +328,9 @@ def _longer(one: int | None, other: int | None) -> int | None:
 
 def _keep_readable(ws: WriteSet, copy: Copy, until: int | None) -> None:
     """Let a copy that a new transfer shares be read as long as the longer of the two allows."""
-    if copy.readable_until is not None:
+    pending = ws.copies.get((copy.shelf, copy.type, copy.id))
+    if pending is not None:
+        *row, _, sealed = pending[0]
+        ws.copies[copy.shelf, copy.type, copy.id] = ((*row, _longer(copy.readable_until, until), sealed), pending[1])
+    elif copy.readable_until is not None:
         ws.add(KEEP_READABLE, _longer(copy.readable_until, until), copy.shelf, copy.type, copy.id, True)

@@ -15,7 +15,7 @@ from gateway.storage.sealing import DataKey, Keyring, place
 from gateway.storage.statements import update
 from gateway.storage.writeset import WriteSet
 
-__all__ = ["KEEP_READABLE", "Copy", "content", "put_copy", "reference_id"]
+__all__ = ["KEEP_READABLE", "Copy", "content", "put_copy", "reference_id", "written"]
 
 Json = dict[str, Any]
 
@@ -87,6 +87,26 @@ def put_copy(
     )
     ws.copies[shelf, type_, id_] = (row, resource)
     return body
+
+
+def written(ws: WriteSet, shelf: ShelfId, type_: str, id_: str) -> Copy | None:
+    """The version of a copy that a write set adds, as it will be read."""
+    pending = ws.copies.get((shelf, type_, id_))
+    if pending is None:
+        return None
+    row, resource = pending
+    fields = dict(zip(tables.copies.columns.keys(), row, strict=True))
+    return Copy(
+        shelf,
+        type_,
+        id_,
+        fields["version"],
+        fields["thread"],
+        fields["updated"],
+        fields["final"],
+        fields["readable_until"],
+        orjson.dumps(resource),
+    )
 
 
 def content(resource: Json) -> Json:

@@ -100,6 +100,8 @@ async def prepare(
     """
     drafts: list[Draft] = []
     names: dict[str, tuple[str, str]] = {}
+    taken: dict[tuple[str, str], str] = {}
+    twice: list[Finding] = []
     for entry in entries:
         type_ = entry.resource["resourceType"]
         before: Copy | None = None
@@ -121,12 +123,16 @@ async def prepare(
                 say = "This is not the current version. Read it again, then repeat the change."
                 raise Problem(ProblemType.PRECONDITION_FAILED, Finding(IssueCode.CONFLICT, say))
         entry.resource["id"] = id_
+        if taken.setdefault((type_, id_), entry.at) != entry.at:  # R4 http.html#trules: no resource twice in a transaction
+            twice.append(Finding(IssueCode.DUPLICATE, "Another entry is about the same resource. Send each once.", entry.at))
         known = before or found
         draft = Draft(entry, type_, id_, entry.resource, ThreadId(known.thread if known else ""), False, before, found)
         drafts.append(draft)
         names[f"{type_}/{id_}"] = (type_, id_)
         if entry.full_url:
             names[entry.full_url] = (type_, id_)
+    if twice:
+        raise Problem(ProblemType.UNPROCESSABLE, *twice)
     resolver = _Resolver(shelf, directory, names)
     own = {(d.type, d.id) for d in drafts}
     for draft in drafts:

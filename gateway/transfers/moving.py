@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from gateway import vocabulary as v
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.decision.decide import Permit, decide
+from gateway.decision.grants import Grant
 from gateway.delivery.ledger import announce
 from gateway.disclosure.release import Changed, row_view
 from gateway.identity import Caller, ShelfId, shelf_party
 from gateway.oauth.scopes import ActionScope, has_action
+from gateway.parties.model import Policy
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.shelves.copies import reference_id
 from gateway.transfers import clocks
 from gateway.transfers.acts import Act, apply_act, illegal_move, read_act
-from gateway.transfers.asking import ask_for
+from gateway.transfers.asking import ask_for, coding
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
 from gateway.transfers.model import Mover, Seen, State, Transfer, seen_by_receiver, seen_by_sender, viewed_as
 from gateway.transfers.recording import released
 from gateway.transfers.work import Stored, Work
 
-__all__ = ["act_on_task", "commit_move", "edit_thread", "hub_move"]
-
-Json = dict[str, Any]
+__all__ = ["act_on_task", "commit_move", "decide_now", "edit_thread", "hub_move"]
 
 
 async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> None:
@@ -55,20 +56,21 @@ def hub_move(transfer: Transfer, target: State) -> Transfer:
     return replace(transfer, version=transfer.version + 1, state=target)
 
 
-async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dict[tuple[str, str], Json] | None = None) -> Changed:
+async def commit_move(work: Work, before: Transfer, after: Transfer) -> Changed:
     """Add a transfer's new facts, views, timers and deliveries to the plan."""
     parts, policy = work.parts, work.policy
+    work.moved.add(after.id)
     move_transfer(work.ws, before, after)
     move_attempt(work.ws, after, await work.key(after.thread, after.attempt.shelf))
-    permit = await _decide_again(work, after)
+    permit = decide_now(policy, after, await work.known_grants(after.thread), work.at)
     changed = Changed()
-    release = await parts.release.render(work.ws, changed, plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=edited)
+    release = await parts.release.render(work.ws, changed, plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=work.edited)
     if release is not None and permit is not None:
         work.ws.audit.append(released(work, after, permit, release))
     rows = await parts.database.facts(clocks.ARMED, {"transfer": after.id})
-    armed = [clocks.Timer(*row) for row in rows]
+    armed = [clocks.Timer(*row) for row in rows if row[0] != work.fired]
     clocks.stop(work.ws, policy.clocks, armed, after)
-    if after.state is not before.state:
+    if after.state is not before.state or after.attempt.address != before.attempt.address:
         clocks.arm(work.ws, policy, after, work.at, parts.new_id)
     actor = work.caller.shelf if work.caller else None
     work.deliveries += announce(work.ws, policy, after, changed, actor=actor, at=work.at, new_id=parts.new_id)
@@ -76,41 +78,61 @@ async def commit_move(work: Work, before: Transfer, after: Transfer, edited: dic
 
 
 async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> None:
-    """The author changed content: each of its transfers that is open is decided and rendered again.
+    """The author changed content, or what was agreed: each transfer that this concerns is decided and rendered again.
 
-    Raises Problem(CONFLICT) for a ServiceRequest whose Task is final in the author's view, whatever has become of it. A Patient
-    is the author's own to change; nothing of it flows any more where the view is final.
+    Raises Problem(CONFLICT) for a ServiceRequest whose Task is final in the author's view, whatever has become of it, and
+    Problem(UNPROCESSABLE) for one that asks another party or for something else than its open transfer does. A Patient is the
+    author's own to change; nothing of it flows any more where the view is final.
     """
-    edited = {(d.type, d.id): d.resource for d in drafts}
-    requests = {d.id for d in drafts if d.type == "ServiceRequest"}
+    requests = {d.id: d for d in drafts if d.type == "ServiceRequest"}
     people = {d.thread for d in drafts if d.type == "Patient"}
+    agreed = {d.thread for d in drafts if d.type == "Consent"}
     for thread in sorted({d.thread for d in drafts}):
         for transfer in await work.parts.facts.of_thread(thread):
-            if transfer.sender_shelf != shelf:
-                continue
-            asked = transfer.sender_request in requests
-            if _sender_sees(work, transfer).final:
-                if asked:
+            mine = transfer.sender_shelf == shelf
+            asked = requests.get(transfer.sender_request) if mine else None
+            if _sender_sees(work.policy, transfer).final:
+                if asked is not None:
                     raise illegal_move(None, Mover.SENDER)
-            elif asked or thread in people:
-                await commit_move(work, transfer, replace(transfer, version=transfer.version + 1), edited)
+            elif transfer.id not in work.moved and (asked is not None or thread in agreed or (mine and thread in people)):
+                priority = transfer.priority
+                if asked is not None:
+                    _must_ask_the_same(asked, transfer)
+                    priority = asked.resource.get("priority") or "routine"
+                await commit_move(work, transfer, replace(transfer, version=transfer.version + 1, priority=priority))
 
 
-async def _decide_again(work: Work, transfer: Transfer) -> Permit | None:
-    """The decision taken now; None keeps the content a receiver has and lets nothing new through (an accepted transfer goes on)."""
-    grants = await work.known_grants(transfer.thread)
-    present = frozenset(work.policy.classes)
-    answer = decide(ask_for(work.policy, transfer, grants, present, frozenset(), work.at), work.policy)
+def _must_ask_the_same(asked: Draft, transfer: Transfer) -> None:
+    """A new performer or service is a new transfer: cancel, and send anew."""
+    at = asked.entry.at
+    findings = []
+    say = "This request is with its receiver. To ask somebody else, or for something else, cancel it and send another."
+    if transfer.attempt.address not in {reference_id(performer) for performer in asked.resource.get("performer") or ()}:
+        findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.performer"))
+    if coding(asked.resource.get("code"), v.SERVICE) != transfer.service:
+        findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.code"))
+    if findings:
+        raise Problem(ProblemType.UNPROCESSABLE, *findings)
+
+
+def decide_now(policy: Policy, transfer: Transfer, grants: list[Grant], at: int) -> Permit | None:
+    """The decision taken now. None keeps the content a receiver has and lets nothing new through: an accepted transfer goes on.
+
+    Nothing new goes either once the sender's view is final, nor once the transfer is over.
+    """
+    if transfer.closed is not None or _sender_sees(policy, transfer).final:
+        return None
+    answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
     return answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
 
 
 def _viewed(work: Work, transfer: Transfer, mover: Mover) -> State:
-    return viewed_as(seen_by_receiver(transfer.state) if mover is Mover.RECEIVER else _sender_sees(work, transfer))
+    return viewed_as(seen_by_receiver(transfer.state) if mover is Mover.RECEIVER else _sender_sees(work.policy, transfer))
 
 
-def _sender_sees(work: Work, transfer: Transfer) -> Seen:
-    row = next(r for r in work.policy.rows if r.id == transfer.attempt.row)
-    return seen_by_sender(transfer.state, row_view(work.policy, transfer, row))
+def _sender_sees(policy: Policy, transfer: Transfer) -> Seen:
+    row = next(r for r in policy.rows if r.id == transfer.attempt.row)
+    return seen_by_sender(transfer.state, row_view(policy, transfer, row))
 
 
 def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: Transfer, at: str) -> None:

@@ -13,7 +13,7 @@ from gateway.disclosure.views import sender_task
 from gateway.identity import Caller, ShelfId, StatusView, TransferId
 from gateway.parties.model import Address
 from gateway.problems import Finding, IssueCode, Problem, ProblemType
-from gateway.shelves.copies import reference_id
+from gateway.shelves.copies import reference_id, written
 from gateway.transfers import clocks
 from gateway.transfers.asking import coding, grounds_of, needs_in, refused
 from gateway.transfers.facts import add_attempt, add_transfer
@@ -54,7 +54,9 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     permit = decide(ask, policy)
     if isinstance(permit, Denial):
         raise refused(permit.refusal, f"{at}.owner", grounds_of(ask, permit))
-    known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
+    known = work.known.get((draft.thread, ShelfId(address.shelf)))
+    if known is None:
+        known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
     key = await work.key(draft.thread, address.shelf)
     transfer = _transfer(work, draft, caller, address, permit, request, known)
     changed = Changed()
@@ -69,6 +71,10 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         key=key,
         known=known,
         at=work.at,
+    )
+    work.known[draft.thread, transfer.attempt.shelf] = Known(
+        written(work.ws, transfer.attempt.shelf, "Patient", transfer.attempt.patient) or known.patient,
+        written(work.ws, transfer.attempt.shelf, "Consent", transfer.attempt.consent) or known.consent,
     )
     add_transfer(work.ws, transfer)
     add_attempt(work.ws, transfer)

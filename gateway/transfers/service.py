@@ -108,7 +108,8 @@ class Referrals:
                 work.new_threads.add(draft.thread)
                 work.grants[draft.thread] = []
         requests = {draft.id: draft.resource for draft in drafts if draft.type == "ServiceRequest"}
-        edits: list[Draft] = []
+        edits = [d for d in drafts if d.type == "Consent" or (d.before is not None and d.type in ("Patient", "ServiceRequest"))]
+        work.edited = {(d.type, d.id): d.resource for d in edits}
         for index, draft in sorted(enumerate(drafts), key=lambda item: _ORDER[item[1].type]):
             if draft.found is not None:
                 work.stored[index] = Stored(200, draft.type, draft.found.id, draft.found.version)
@@ -122,8 +123,6 @@ class Referrals:
                 if draft.type == "Consent":
                     await self._take_consent(work, draft, caller)
                 await self._store(work, index, draft, caller)
-                if draft.before is not None and draft.type != "Consent":
-                    edits.append(draft)
         if edits:
             await edit_thread(work, edits, caller.shelf)
 

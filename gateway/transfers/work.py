@@ -9,8 +9,8 @@ from typing import Any
 from gateway.clock import Clock, instant, millis
 from gateway.decision.grants import Grant
 from gateway.disclosure.minimize import Plan
-from gateway.disclosure.release import ReleaseStep
-from gateway.identity import Caller, ShelfId, ThreadId
+from gateway.disclosure.release import Known, ReleaseStep
+from gateway.identity import Caller, ShelfId, ThreadId, TransferId
 from gateway.parties.model import Policy
 from gateway.shelves.copies import Copy, put_copy
 from gateway.shelves.shelf import Shelves
@@ -70,6 +70,10 @@ class Work:
     stored: dict[int, Stored] = field(default_factory=dict)
     deliveries: list[str] = field(default_factory=list)
     bodies: dict[tuple[str, str, int], Copy] = field(default_factory=dict)
+    edited: dict[tuple[str, str], Json] = field(default_factory=dict)  # the author's resources that this plan changes
+    moved: set[TransferId] = field(default_factory=set)
+    fired: str | None = None  # the timer that this plan is about
+    known: dict[tuple[ThreadId, ShelfId], Known] = field(default_factory=dict)  # what this plan has put on a receiver's shelf
 
     @classmethod
     def begin(cls, parts: Parts, caller: Caller | None, correlation: str) -> Work:

@@ -11,14 +11,13 @@ import httpx
 from sqlalchemy import func, select
 
 from gateway.clock import millis
-from gateway.decision.decide import Permit, decide
 from gateway.disclosure.release import Changed
 from gateway.fhir.outcomes import REFUSAL_SYSTEM
 from gateway.fhir.validate import validate
 from gateway.storage import tables
 from gateway.storage.statements import Query
 from gateway.storage.writeset import WriteSet
-from gateway.transfers.asking import ask_for
+from gateway.transfers.moving import decide_now
 from tests.integration.world import World
 
 __all__ = ["assert_outcome", "assert_views", "codes_of", "expressions_of", "refusals_of", "row_counts", "without_moment"]
@@ -118,8 +117,7 @@ async def assert_views(world: World) -> None:
         transfer = await parts.facts.transfer(id_)
         assert transfer is not None
         grants = await parts.facts.grants(transfer.thread)
-        answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
-        permit = answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
+        permit = decide_now(policy, transfer, grants, at)
         ws, changed = WriteSet(), Changed()
         await parts.release.render(ws, changed, plan=parts.plan(), transfer=transfer, permit=permit, at=at)
         if changed.shelves or ws.copies:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gateway.storage.migrate import migrate_postgres
 from gateway.testing.postgres import PostgresServer, Role, create_roles
@@ -64,3 +66,12 @@ async def checked(world: World) -> World:
     """A hub whose views are compared with its facts after each write that a party makes."""
     world.after = assert_views
     return world
+
+
+@pytest.fixture
+def loud(capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
+    """Everything that any library logs is printed, so that it can be searched."""
+    structlog.reset_defaults()
+    logging.basicConfig(level=logging.DEBUG, force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
+    return capsys

@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import logging
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-import structlog
 
 from gateway import vocabulary as v
+from tests.integration.bad_cases import CANARY, Case, changed, played, raw
 from tests.integration.checks import assert_outcome, row_counts
 from tests.integration.night import NOW, contact, offer, offered, resource
 from tests.integration.world import World, coded, input_, night_offer, output, patient
-
-Json = dict[str, Any]
-CANARY = "zzcanary7f3a"
-"""Stands in every input below, and must not come back: not in a body, a header, a log line."""
-
-
-def changed(path: str, value: Any, bundle: Json | None = None) -> Json:
-    """The night's offer with one thing changed; `path` is dotted, with numbers for list items."""
-    result = copy.deepcopy(bundle or night_offer(NOW))
-    at: Any = result
-    *way, last = path.split(".")
-    for name in way:
-        at = at[int(name)] if name.isdecimal() else at.setdefault(name, {})
-    if last.isdecimal():
-        at[int(last)] = value
-    else:
-        at[last] = value
-    return result
-
-
-@dataclass(frozen=True)
-class Case:
-    """One bad request and what it is answered."""
-
-    name: str
-    status: int
-    body: Any = None
-    expression: str | None = None
-    refusal: str | None = None
-    method: str = "POST"
-    path: str = "/fhir"
-    who: str = "police"
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-def raw(text: str) -> bytes:
-    return text.encode()
-
 
 DEEP = raw('{"resourceType":"Bundle","type":"transaction","x":' + "[" * 200 + f'"{CANARY}"' + "]" * 200 + "}")
 BODIES = [
@@ -202,7 +160,6 @@ BODIES = [
     Case("an unknown service", 422, changed("entry.3.resource.code", coded(v.SERVICE, CANARY)), None, "unknown-code"),
     Case("ifNoneExist without an identifier", 400, changed("entry.0.request.ifNoneExist", f"name={CANARY}"), "http.if-none-exist"),
 ]
-FHIR = {"Content-Type": "application/fhir+json"}
 REQUESTS = [
     Case("a wrong content type", 415, raw(CANARY), headers={"Content-Type": "application/fhir+xml"}),
     Case("no content type", 415, raw(CANARY), headers={"Content-Type": ""}),
@@ -305,32 +262,6 @@ SEARCHES = [
 ]
 
 
-async def played(world: World, cases: list[Case], capsys: pytest.CaptureFixture[str]) -> None:
-    """Send each; collect all that is wrong, so that one mistake does not hide the next."""
-    wrong: list[str] = []
-    for case in cases:
-        before = await row_counts(world)
-        response = await world.call(case.who, case.method, case.path, case.body, **case.headers)
-        try:
-            assert_outcome(response, case.status, expression=case.expression, refusal=case.refusal, canaries=[CANARY])
-            after = await row_counts(world)
-            assert after == {**before, "audit_entries": before["audit_entries"] + 1}
-            logged = "".join(capsys.readouterr())
-            assert CANARY not in logged.lower(), "in the log"
-        except AssertionError as error:
-            wrong.append(f"{case.name}: {str(error)[:500]}")
-    assert not wrong, "\n".join(wrong)
-
-
-@pytest.fixture
-def loud(capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
-    """Everything that any library logs is printed, so that it can be searched."""
-    structlog.reset_defaults()
-    logging.basicConfig(level=logging.DEBUG, force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
-    return capsys
-
-
 async def test_bodies_that_are_not_what_can_be_taken(world: World, loud: pytest.CaptureFixture[str]) -> None:
     await played(world, BODIES, loud)
 
@@ -342,91 +273,6 @@ async def test_requests_that_are_not_what_can_be_answered(world: World, loud: py
 async def test_searches_that_are_not_served(world: World, loud: pytest.CaptureFixture[str]) -> None:
     wrong = [Case(**{**case.__dict__, "who": "counsellor", "method": "GET" if case.body is None else case.method}) for case in SEARCHES]
     await played(world, wrong, loud)
-
-
-def patches(task: str) -> list[Case]:
-    """Patches that can't be applied, or not to this."""
-    doubling = [{"op": "add", "path": "/output", "value": [output("eta", valueDateTime="2026-03-14T02:25:00Z")] * 20}]
-    doubling += [{"op": "copy", "from": "/output", "path": "/output/-"} for _ in range(40)]
-    deep: Any = CANARY
-    for _ in range(60):
-        deep = [deep]
-    operations: list[tuple[str, int, Any]] = [
-        ("not a list", 400, {"op": "add", "path": "/status", "value": CANARY}),
-        ("not JSON", 400, raw(f"[{CANARY}")),
-        ("two bodies in one", 400, raw(f'[], "{CANARY}": []')),
-        ("a member twice", 400, raw(f'[{{"op":"add","path":"/status","value":"{CANARY}","value":"x"}}]')),
-        ("too many operations", 400, [{"op": "test", "path": "/status", "value": CANARY}] * 51),
-        ("too deep", 400, [{"op": "add", "path": "/status", "value": deep}]),
-        ("not operations", 400, [CANARY]),
-        ("an unknown operation", 422, [{"op": CANARY, "path": "/status"}]),
-        ("an operation that is no text", 422, [{"op": {CANARY: 1}, "path": "/status"}]),
-        ("a path that is no text", 422, [{"op": "add", "path": [CANARY], "value": 1}]),
-        ("a path that is null", 422, [{"op": "add", "path": None, "value": CANARY}]),
-        ("a path that is no pointer", 422, [{"op": "add", "path": CANARY, "value": 1}]),
-        ("a path to nothing", 422, [{"op": "replace", "path": f"/{CANARY}/x", "value": 1}]),
-        ("a path into a text", 422, [{"op": "add", "path": "/status/0", "value": CANARY}]),
-        ("no value", 422, [{"op": "add", "path": f"/{CANARY}"}]),
-        ("a test that fails", 422, [{"op": "test", "path": "/status", "value": CANARY}]),
-        ("another type", 422, [{"op": "replace", "path": "/resourceType", "value": CANARY}]),
-        ("another id", 422, [{"op": "replace", "path": "/id", "value": CANARY}]),
-        ("everything replaced", 422, [{"op": "replace", "path": "", "value": [CANARY]}]),
-        ("nothing left", 422, [{"op": "remove", "path": ""}, {"op": "test", "path": f"/{CANARY}", "value": 1}]),
-        ("copies of copies", 422, [*doubling, {"op": "test", "path": "/status", "value": CANARY}]),
-        ("an unknown member", 422, [{"op": "add", "path": f"/{CANARY}", "value": 1}]),
-        ("a status that is no code", 422, [{"op": "replace", "path": "/status", "value": CANARY}]),
-        ("a business status that is no code", 422, [{"op": "add", "path": "/businessStatus", "value": coded(v.BUSINESS_STATUS, CANARY)}]),
-        (
-            "a business status of another system",
-            422,
-            [{"op": "add", "path": "/businessStatus", "value": coded(f"http://x/{CANARY}", "accepted")}],
-        ),
-        ("a note", 422, [{"op": "add", "path": "/note", "value": [{"text": CANARY}]}]),
-        (
-            "an output that is no code",
-            422,
-            [{"op": "add", "path": "/output", "value": [{"type": coded(v.TASK_OUTPUT, CANARY), "valueString": CANARY}]}],
-        ),
-        (
-            "a sentence for an arrival time",
-            422,
-            [{"op": "add", "path": "/output", "value": [{"type": coded(v.TASK_OUTPUT, "eta"), "valueString": CANARY}]}],
-        ),
-        (
-            "a worker's life story",
-            422,
-            [{"op": "add", "path": "/extension", "value": [{"url": v.EXT_ACTING_WORKER, "valueString": CANARY * 10}]}],
-        ),
-    ]
-    path, headers = f"/fhir/Task/{task}", {"Content-Type": "application/json-patch+json"}
-    return [
-        *(Case(name, status, body, method="PATCH", path=path, who="counsellor", headers=headers) for name, status, body in operations),
-        Case("a patch as FHIR", 415, {CANARY: 1}, method="PATCH", path=path, who="counsellor", headers=FHIR),
-        Case(
-            "a strong ETag",
-            400,
-            [],
-            "http.if-match",
-            method="PATCH",
-            path=path,
-            who="counsellor",
-            headers={**headers, "If-Match": f'"{CANARY}"'},
-        ),
-        Case(
-            "another version",
-            412,
-            [],
-            method="PATCH",
-            path=path,
-            who="counsellor",
-            headers={**headers, "If-Match": 'W/"9"', "X-Correlation-ID": CANARY},
-        ),
-    ]
-
-
-async def test_patches_that_cannot_be_applied(world: World, loud: pytest.CaptureFixture[str]) -> None:
-    _, received = await offered(world)
-    await played(world, patches(received["id"]), loud)
 
 
 async def test_a_reference_to_another_partys_id_is_a_reference_to_nothing(world: World) -> None:
