@@ -31,10 +31,11 @@ from tests.integration.world import coded, night_offer, output, patient
 __all__ = ["answered", "sign_in"]
 
 Json = dict[str, Any]
-PAUSE: Final = 0.06
-"""Seconds, on average half of it, between a worker's acts."""
+PAUSE: Final = 0.1
+REFERRING: Final = 0.5
+"""Seconds, on average half of it, between a worker's acts; and between two referrals, which make work for everybody else."""
 
-ABANDON: Final = 0.15
+ABANDON: Final = 0.25
 NEXT: Final[Mapping[str, str]] = {
     "offered": "acknowledged",
     "backup-offered": "acknowledged",
@@ -166,7 +167,7 @@ class Party:
     async def edit(self) -> None:
         """Something about a person turns out different: her copies elsewhere follow."""
         id_, alias = self.chance.choice(self.people[-12:])
-        changed = {**patient(f"{alias}-{self._number}", self.chance.choice(["18-24", "25-34"])), "id": id_}
+        changed = {**patient(f"{alias}-{self._number}", self.chance.choice(["16-17", "18-24"])), "id": id_}
         await self.write("PUT", f"Patient/{id_}", changed, "application/fhir+json")
 
 
@@ -183,12 +184,13 @@ async def receive(party: Party) -> None:
     status = party.chance.choice(["requested", "requested", "received", "accepted", "in-progress"])
     found = await party.read(f"Task?status={status}&_count=20&_sort=-_lastUpdated")
     tasks = [entry["resource"] for entry in (found or {}).get("entry", ()) if NEXT.get(_code(entry["resource"].get("businessStatus")))]
-    theirs = [task for task in tasks if task.get("intent") == "filler-order"]
+    theirs = [task for task in tasks if task["meta"].get("tag")]  # a copy that the hub made: somebody else's referral
     for task in party.chance.sample(theirs, min(2, len(theirs))):
         await party.act(task)
 
 
-WORK: Final[Mapping[str, Callable[[Party], Awaitable[None]]]] = {"police": refer, "police-svu": refer}
+Work = Callable[[Party], Awaitable[None]]
+WORK: Final[Mapping[str, tuple[Work, float]]] = {"police": (refer, REFERRING), "police-svu": (refer, REFERRING)}
 
 
 async def run(config: Json) -> None:
@@ -196,12 +198,12 @@ async def run(config: Json) -> None:
     limits = httpx.Limits(max_connections=4)
     async with httpx.AsyncClient(timeout=httpx.Timeout(20, connect=2), limits=limits) as http:
         party = Party(config, http)
-        work = WORK.get(party.name, receive)
+        work, pause = WORK.get(party.name, (receive, PAUSE))
 
         async def worker() -> None:
             while not party.stopping:
                 await work(party)
-                await asyncio.sleep(party.chance.random() * PAUSE)
+                await asyncio.sleep(party.chance.random() * pause)
 
         await asyncio.gather(worker(), worker())
 

@@ -49,8 +49,7 @@ def create_partner(journal: Journal, counters: Counters, cut: int, chance: rando
                     return Response(status_code=503)
                 # applied and written down in one step: nothing else runs in between
                 applied.add(key)
-                parts = [_name(entry["resource"]) for entry in orjson.loads(body)["entry"]]
-                journal.write("applied", key=key, shelf=shelf, parts=parts)
+                journal.write("applied", key=key, shelf=shelf, parts=_parts(orjson.loads(body)))
                 await asyncio.sleep(chance.random() ** 3 * SLOW)
                 if chance.random() < LOST:
                     return _Lost()
@@ -60,7 +59,7 @@ def create_partner(journal: Journal, counters: Counters, cut: int, chance: rando
             if await request.is_disconnected():
                 counters.add(cut)
 
-    return Starlette(routes=[Route("/{shelf:path}/fhir", receive, methods=["POST"])])
+    return Starlette(routes=[Route("/{shelf:path}/deliveries", receive, methods=["POST"])])
 
 
 class _Lost(Response):
@@ -71,8 +70,12 @@ class _Lost(Response):
         raise ConnectionResetError
 
 
-def _name(resource: dict[str, Any]) -> list[Any]:
-    return [resource["resourceType"], resource["id"], int(resource["meta"]["versionId"])]
+def _parts(body: dict[str, Any]) -> list[list[Any]] | None:
+    """What a push carries; None for a nudge, which carries nothing."""
+    if "entry" not in body:
+        return None
+    resources = [entry["resource"] for entry in body["entry"]]
+    return [[resource["resourceType"], resource["id"], int(resource["meta"]["versionId"])] for resource in resources]
 
 
 def main() -> None:
