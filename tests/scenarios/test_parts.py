@@ -109,4 +109,7 @@ def test_a_process_on_a_leash_ends_when_it_is_let_go(tmp_path: Path) -> None:
         assert kept.stdout.readline() == b"up\n"
         assert kept.poll() is None
         kept.stdin.close()
-        assert kept.wait(10) != 0
+        try:
+            assert kept.wait(10) != 0
+        finally:
+            kept.kill()

@@ -50,7 +50,7 @@ def patient(entered: Mapping[str, Any]) -> Json:
 
 
 def consent(entered: Mapping[str, Any], person: str, party: str, now: datetime) -> Json:
-    """One consent: one scope, one receiver, its classes, its end (DOMAIN of the coalition: a base of deny, one nested permit)."""
+    """One consent: one scope, one receiver, its classes, its end; a base of deny, one nested permit."""
     given = datetime.fromisoformat(entered["given"]) if "given" in entered else now
     evidence: list[Json] = [
         {"url": "mode", "valueCode": entered["mode"]},
