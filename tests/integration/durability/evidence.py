@@ -247,12 +247,17 @@ def check_audit(found: Evidence) -> None:
     )
     assert ends == Counter((delivery.id, delivery.state) for delivery in found.deliveries)
     state = {row[0]: row[1] for row in found.ask("SELECT id, state FROM transfers")}
-    moves = Counter(entry["transfer"] for entry in acts if entry["detail"]["to"] == state[entry["transfer"]])
-    unmoved = {id_ for id_, now in state.items() if now in ("acknowledged", "accepted", "introduced", "handed-over")} - moves.keys()
+    # from and to are equal where a party added to what it gave back
+    moves = Counter((entry["transfer"], entry["detail"]["to"]) for entry in acts if entry["detail"]["from"] != entry["detail"]["to"])
+    unmoved = {(id_, now) for id_, now in state.items() if now in _BY_PARTIES} - moves.keys()
     assert not unmoved, "a transfer is in a state that no entry tells of"
     assert max(moves.values(), default=0) <= 1, "one move was made twice"
     for writer, count, last in found.ask("SELECT writer, count(*), max(seq) FROM audit_entries GROUP BY writer"):
         assert count == last, f"the chain of {writer} has a gap"
+
+
+_BY_PARTIES: Final = frozenset({"acknowledged", "accepted", "introduced", "handed-over"})
+"""The states into which a party of these runs moves a transfer, each of them once."""
 
 
 def _wrote(entry: dict[str, Any]) -> tuple[str, ...]:
