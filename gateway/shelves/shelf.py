@@ -6,17 +6,20 @@ release step alone (a test walks the syntax trees).
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy import bindparam, func, or_
 
 from gateway.clock import Clock, millis
 from gateway.identity import Caller, ShelfId, ThreadId
 from gateway.shelves.copies import Copy
 from gateway.storage import tables
+from gateway.storage.reads import COPY_COLUMNS, IN_THREAD, READ, VREAD, on_shelf
 from gateway.storage.sealing import KeyDestroyed, Keyring, place
 from gateway.storage.statements import Query, Row
 from gateway.storage.writer import Database
@@ -25,22 +28,8 @@ __all__ = ["Criteria", "Page", "Shelf", "Shelves"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")  # R4 datatypes, id: whatever else is asked for names nothing
 _VERSIONS: Final = range(1, 2**31)
+_COMPARED: Final[Mapping[str, Callable[[Any, Any], Any]]] = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
 _c = tables.copies.c
-_COLUMNS: Final = (_c.type, _c.id, _c.version, _c.thread, _c.updated, _c.final, _c.readable_until, _c.sealed)
-_READABLE: Final = or_(_c.readable_until.is_(None), _c.readable_until > bindparam("now", type_=_c.updated.type))
-
-
-def _on_shelf(*columns: Any) -> Select[Any]:
-    return select(*columns).where(_c.shelf == bindparam("shelf"), _READABLE)
-
-
-_READ: Final = Query(_on_shelf(*_COLUMNS).where(_c.type == bindparam("type"), _c.id == bindparam("id"), _c.current))
-_VREAD: Final = Query(
-    _on_shelf(*_COLUMNS).where(
-        _c.type == bindparam("type"), _c.id == bindparam("id"), _c.version == bindparam("version", type_=_c.version.type)
-    )
-)
-_IN_THREAD: Final = Query(_on_shelf(*_COLUMNS).where(_c.thread == bindparam("thread"), _c.type == bindparam("type"), _c.current))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +45,27 @@ class Criteria:
     identifiers: tuple[tuple[str, str], ...] = ()  # (system, value), exact
     updated: tuple[tuple[str, int], ...] = ()  # (ge|gt|le|lt, ms)
     newest_first: bool = False
+
+
+_Shape = tuple[tuple[str, int], ...]
+"""(column, how many alternatives) or (comparison with the time of change, 1), all of which must hold."""
+
+
+@lru_cache(maxsize=512)
+def _search_queries(shape: _Shape, newest_first: bool) -> tuple[Query, Query]:
+    """(the page, the total) for every search of this shape: building the text costs more than running it."""
+    conditions: list[Any] = [_c.type == bindparam("type"), _c.current]
+    for at, (name, number) in enumerate(shape):
+        if name in _COMPARED:
+            conditions.append(_COMPARED[name](_c.updated, bindparam(f"at{at}", type_=_c.updated.type)))
+        elif name == "identifiers":
+            conditions.append(or_(*(_c.identifiers.like(bindparam(f"{name}{i}")) for i in range(number))))
+        else:
+            conditions.append(or_(*(_c[name] == bindparam(f"{name}{i}") for i in range(number))))
+    order = (_c.updated.desc(), _c.id) if newest_first else (_c.updated, _c.id)
+    whole = _c.version.type
+    page = on_shelf(*COPY_COLUMNS).where(*conditions).order_by(*order).limit(bindparam("count", type_=whole))
+    return Query(page.offset(bindparam("offset", type_=whole))), Query(on_shelf(func.count()).where(*conditions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,50 +92,42 @@ class Shelf:
         params: dict[str, Any] = {"type": type_, "id": id_, "now": self._now}
         if version is not None:
             params["version"] = version
-        rows = await self._database.shelf_rows(self.id, _READ if version is None else _VREAD, params)
+        rows = await self._database.shelf_rows(self.id, READ if version is None else VREAD, params)
         copies = await self._open(rows)
         return copies[0] if copies else None
 
     async def in_thread(self, thread: ThreadId, type_: str) -> list[Copy]:
         """The current copies of one type that belong to one person's thread."""
-        return await self._open(await self._database.shelf_rows(self.id, _IN_THREAD, {"thread": thread, "type": type_, "now": self._now}))
+        return await self._open(await self._database.shelf_rows(self.id, IN_THREAD, {"thread": thread, "type": type_, "now": self._now}))
 
     async def search(self, type_: str, criteria: Criteria, *, count: int, offset: int) -> Page:
         """A page of current copies, ordered by time and id, and how many there are in all."""
-        found, total, params = self._search(type_, criteria)
-        params = {"type": type_, "now": self._now, **params}
-        [(number,)] = await self._database.shelf_rows(self.id, Query(total), params)
-        page = found.limit(bindparam("count", type_=_c.version.type)).offset(bindparam("offset", type_=_c.version.type))
-        rows = await self._database.shelf_rows(self.id, Query(page), {**params, "count": count, "offset": offset})
+        shape, values = self._asked(criteria)
+        page, total = _search_queries(shape, criteria.newest_first)
+        params = {"type": type_, "now": self._now, **values}
+        rows = await self._database.shelf_rows(self.id, page, {**params, "count": count, "offset": offset})
+        if len(rows) < count and (rows or not offset):
+            number = offset + len(rows)  # the page is the last one, so the total is known
+        else:
+            [(number,)] = await self._database.shelf_rows(self.id, total, params)
         return Page(tuple(await self._open(rows)), number)
 
-    def _search(self, type_: str, criteria: Criteria) -> tuple[Select[Any], Select[Any], dict[str, Any]]:
-        params: dict[str, Any] = {}
-        conditions: list[Any] = [_c.type == bindparam("type"), _c.current]
-        for name, column, values in (
-            ("id", _c.id, criteria.ids),
-            ("status", _c.status, criteria.statuses),
-            ("business", _c.business, criteria.businesses),
-            ("owner", _c.owner, criteria.owners),
-            ("patient", _c.patient, criteria.patients),
-            ("target", _c.target, criteria.targets),
-        ):
-            if values:
-                conditions.append(or_(*(column == bindparam(f"{name}{i}") for i in range(len(values)))))
-                params.update({f"{name}{i}": value for i, value in enumerate(values)})
-        if criteria.identifiers:
-            tokens = [self._keyring.token(self.id, system, value) for system, value in criteria.identifiers]
-            conditions.append(or_(*(_c.identifiers.like(bindparam(f"token{i}")) for i in range(len(tokens)))))
-            params.update({f"token{i}": f"%{token}%" for i, token in enumerate(tokens)})
-        for i, (comparison, at) in enumerate(criteria.updated):
-            bound = bindparam(f"updated{i}", type_=_c.updated.type)
-            conditions.append(
-                {"ge": _c.updated >= bound, "gt": _c.updated > bound, "le": _c.updated <= bound, "lt": _c.updated < bound}[comparison]
-            )
-            params[f"updated{i}"] = at
-        order = (_c.updated.desc(), _c.id) if criteria.newest_first else (_c.updated, _c.id)
-        found = _on_shelf(*_COLUMNS).where(*conditions).order_by(*order)
-        return found, _on_shelf(func.count()).where(*conditions), params
+    def _asked(self, criteria: Criteria) -> tuple[_Shape, dict[str, Any]]:
+        """What is compared with what, and the values of each comparison."""
+        tokens = tuple(f"%{self._keyring.token(self.id, system, value)}%" for system, value in criteria.identifiers)
+        groups: list[tuple[str, tuple[Any, ...]]] = [
+            ("id", criteria.ids),
+            ("status", criteria.statuses),
+            ("business", criteria.businesses),
+            ("owner", criteria.owners),
+            ("patient", criteria.patients),
+            ("target", criteria.targets),
+            ("identifiers", tokens),
+        ]
+        shape = tuple((name, len(values)) for name, values in groups if values) + tuple((how, 1) for how, _ in criteria.updated)
+        params = {f"{name}{i}": value for name, values in groups for i, value in enumerate(values)}
+        params.update({f"at{len(shape) - len(criteria.updated) + i}": at for i, (_, at) in enumerate(criteria.updated)})
+        return shape, params
 
     async def _open(self, rows: Sequence[Row]) -> list[Copy]:
         copies = []

@@ -1,20 +1,21 @@
 """PostgreSQL: two roles that own nothing. The reading role sees one shelf's rows; the writing role reads no body.
 
-Reads of a shelf set `app.shelf` for their own transaction only; the row-level policy on `copies` compares it. Data keys live in
-another database, so that a backup of this one holds no key.
+Reads of a shelf set `app.shelf` for their own transaction only; the row-level policy on `copies` compares it. The reads that every
+request makes are functions in the database (`storage.reads`), which do both in one round trip. Data keys live in another database, so
+that a backup of this one holds no key.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
-
-import asyncpg
+from typing import Any, Final, Self
 
 from gateway.audit.entry import Chain
 from gateway.identity import ShelfId, ThreadId
 from gateway.storage import tables
+from gateway.storage.connections import LOST, Connection, Connections, connect
 from gateway.storage.sealing import NewKey
 from gateway.storage.statements import Query, Row, insert
 from gateway.storage.writer import StorageError, accepted, merge
@@ -22,78 +23,68 @@ from gateway.storage.writeset import Snapshot, Stale, WriteSet
 
 __all__ = ["PostgresDatabase", "PostgresKeys"]
 
-_INSERT_KEY = insert(tables.keys, unless_there=True).postgres
-_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-
-
-async def _pool(url: str, size: int) -> asyncpg.Pool[asyncpg.Record]:
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=size, command_timeout=30, server_settings={"application_name": "gateway"})
-    if pool is None:  # the driver's signature allows it
-        raise StorageError("no pool")
-    return pool
+_INSERT_KEY: Final = insert(tables.keys, unless_there=True).postgres
+_SHELF: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 
 
 class PostgresKeys:
     """The key store, in its own database."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     @classmethod
     async def open(cls, url: str) -> Self:
         """Connect."""
-        return cls(await _pool(url, 4))
+        return cls(await Connections.open(url, 4))
 
     async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
-        found: bytes | None = await self._pool.fetchval("SELECT wrapped FROM keys WHERE thread = $1 AND shelf = $2", thread, shelf)
-        return found
+        found = await self._connections.fetch("SELECT wrapped FROM keys WHERE thread = $1 AND shelf = $2", (thread, shelf))
+        return found[0][0] if found else None
 
     async def put(self, new: Sequence[NewKey]) -> None:
         """Make keys durable before what they seal is committed."""
-        await self._pool.execute(_INSERT_KEY, [k.thread for k in new], [k.shelf for k in new], [k.wrapped for k in new])
+        await self._connections.fetch(_INSERT_KEY, ([k.thread for k in new], [k.shelf for k in new], [k.wrapped for k in new]))
 
     async def destroy(self, gone: Sequence[tuple[str, str]]) -> None:
         """Destroy keys, leaving tombstones that a restore replays."""
         at = time.time_ns() // 1_000_000
-        async with self._pool.acquire() as db, db.transaction():
+        async with self._connections.transaction() as db:
             await db.executemany("DELETE FROM keys WHERE thread = $1 AND shelf = $2", gone)
             await db.executemany("INSERT INTO tombstones VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", [(t, s, at) for t, s in gone])
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._pool.close()
+        await self._connections.close()
 
 
 class PostgresDatabase:
     """The `Database` port on PostgreSQL."""
 
-    def __init__(self, url: str, writer: asyncpg.Pool[asyncpg.Record], reader: asyncpg.Pool[asyncpg.Record], keys: PostgresKeys) -> None:
+    def __init__(self, url: str, writer: Connections, reader: Connections, keys: PostgresKeys) -> None:
         self._url = url
         self._facts = writer
         self._reader = reader
         self._keys = keys
-        self._session: asyncpg.Connection[asyncpg.Record] | None = None
+        self._session: Connection | None = None
 
     @classmethod
     async def open(cls, writer_url: str, reader_url: str, keys: PostgresKeys) -> Self:
         """Connect both roles."""
-        return cls(writer_url, await _pool(writer_url, 6), await _pool(reader_url, 10), keys)
+        return cls(writer_url, await Connections.open(writer_url, 6), await Connections.open(reader_url, 10), keys)
 
     async def facts(self, query: Query, params: Mapping[str, Any]) -> list[Row]:
-        try:
-            text, values = query.postgres(params)
-            return [tuple(row) for row in await self._facts.fetch(text, *values)]
-        except _LOST as error:
-            raise StorageError(type(error).__name__) from None
+        return [tuple(row) for row in await self._facts.fetch(*query.postgres(params))]
 
     async def shelf_rows(self, shelf: str, query: Query, params: Mapping[str, Any]) -> list[Row]:
-        try:
-            async with self._reader.acquire() as db, db.transaction():
-                await db.execute("SELECT set_config('app.shelf', $1, true)", shelf)
-                text, values = query.postgres({"shelf": shelf, **params})
-                return [tuple(row) for row in await db.fetch(text, *values)]
-        except _LOST as error:
-            raise StorageError(type(error).__name__) from None
+        given = {"shelf": shelf, **params}
+        if query.routine is not None:
+            return [tuple(row) for row in await self._reader.fetch(*query.call(given))]
+        if _SHELF.fullmatch(shelf) is None:  # it stands in the text below
+            raise StorageError("shelf")
+        async with self._reader.transaction(f"BEGIN; SELECT set_config('app.shelf', '{shelf}', true)") as db:
+            text, values = query.postgres(given)
+            return [tuple(row) for row in await db.fetch(text, *values)]
 
     async def transact(self, members: Sequence[WriteSet], chain: Chain) -> list[Stale | None]:
         try:
@@ -109,15 +100,15 @@ class PostgresDatabase:
             if gone:
                 await self._keys.destroy(gone)
             return judged
-        except _LOST as error:
+        except LOST as error:
             raise StorageError(type(error).__name__) from None
 
-    async def _writing(self) -> asyncpg.Connection[asyncpg.Record]:
+    async def _writing(self) -> Connection:
         if self._session is None or self._session.is_closed():
-            self._session = await asyncpg.connect(self._url, command_timeout=30, server_settings={"application_name": "gateway-writer"})
+            self._session = await connect(self._url, "gateway-writer")
         return self._session
 
-    async def _look(self, db: asyncpg.Connection[asyncpg.Record], members: Sequence[WriteSet]) -> Snapshot:
+    async def _look(self, db: Connection, members: Sequence[WriteSet]) -> Snapshot:
         """Lock in one order everywhere: threads, transfers, copies, deliveries; each by id."""
         seen = Snapshot()
         owned = sorted({t for ws in members for t in ws.owns})
@@ -150,7 +141,7 @@ class PostgresDatabase:
 
     async def set_epoch(self, name: str, value: int) -> None:
         """Note an epoch: what was decided under another is decided again."""
-        await self._facts.execute("INSERT INTO epochs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
+        await self._facts.fetch("INSERT INTO epochs VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
 
     async def close(self) -> None:
         if self._session is not None:
@@ -160,9 +151,7 @@ class PostgresDatabase:
         await self._keys.close()
 
 
-async def _there(
-    db: asyncpg.Connection[asyncpg.Record], table: str, first: str, second: str, wanted: list[tuple[str, str]]
-) -> set[tuple[str, str]]:
+async def _there(db: Connection, table: str, first: str, second: str, wanted: list[tuple[str, str]]) -> set[tuple[str, str]]:
     """Which of these two-part keys exist already. The names come from this module only."""
     if not wanted:
         return set()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.storage import tables
+from gateway.storage.reads import ROUTINES
 
 __all__ = ["keys_grants", "main_grants"]
 
@@ -31,6 +32,11 @@ def main_grants(reader: str, writer: str) -> Iterator[str]:
     yield "DROP POLICY IF EXISTS writing ON copies"
     yield f"CREATE POLICY writing ON copies TO {writer} USING (true) WITH CHECK (true)"
     yield f"GRANT SELECT ON copies TO {reader}"
+    for read in ROUTINES:
+        yield f"DROP FUNCTION IF EXISTS {read.routine}"
+        yield read.shelf_routine()
+        yield f"REVOKE ALL ON FUNCTION {read.routine} FROM PUBLIC"
+        yield f"GRANT EXECUTE ON FUNCTION {read.routine} TO {reader}"
     yield f"GRANT SELECT ({visible}), INSERT, UPDATE (current, final, readable_until) ON copies TO {writer}"
     for table in tables.metadata.sorted_tables:
         if table.name == "copies":

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Select, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.types import TypeEngine
 
 __all__ = ["Op", "Query", "delete_older", "insert", "update"]
 
@@ -24,10 +25,14 @@ _POSTGRES = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy lea
 
 
 class Query:
-    """A select with named parameters (`bindparam`); constants written in it are kept with it."""
+    """A select with named parameters (`bindparam`); constants written in it are kept with it.
 
-    def __init__(self, select: Select[Any]) -> None:
+    With a `routine` it is on PostgreSQL a function of that name (`shelf_routine`), so that one round trip sets the shelf and reads it.
+    """
+
+    def __init__(self, select: Select[Any], *, routine: str | None = None) -> None:
         self._select = select
+        self.routine = routine
 
     @cached_property
     def _sqlite(self) -> tuple[str, dict[str, Any]]:
@@ -50,6 +55,33 @@ class Query:
         text, order, constants = self._postgres
         return text, [params[name] if name in params else constants[name] for name in order]
 
+    @cached_property
+    def _call(self) -> tuple[str, tuple[str, ...]]:
+        _, order, _ = self._postgres
+        return f"SELECT * FROM {self.routine}({', '.join(f'${i}' for i in range(1, len(order) + 1))})", order
+
+    def call(self, params: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """The text for asyncpg that calls the routine, and the values in its order."""
+        text, order = self._call
+        return text, [params[name] for name in order]
+
+    def shelf_routine(self) -> str:
+        """The definition of the routine: it narrows its own transaction to the shelf given, then reads as whoever calls it.
+
+        SECURITY INVOKER is PostgreSQL's default: the row-level policy on the caller's role stays in force.
+        """
+        text, order, constants = self._postgres
+        if self.routine is None or constants or "shelf" not in order:
+            raise ValueError("a routine has a name and a shelf, and takes all its values as parameters")
+        types = {name: bound.type for name, bound in self._select.compile(dialect=_POSTGRES).binds.items()}
+        given = ", ".join(_type(types[name]) for name in order)
+        columns = ", ".join(f'"{column.name}" {_type(column.type)}' for column in self._select.selected_columns)
+        return (
+            f"CREATE FUNCTION {self.routine}({given}) RETURNS TABLE ({columns}) LANGUAGE plpgsql VOLATILE AS $routine$\n"
+            "#variable_conflict use_column\n"
+            f"BEGIN\nPERFORM set_config('app.shelf', ${order.index('shelf') + 1}, true);\nRETURN QUERY {text};\nEND\n$routine$"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Op:
@@ -66,15 +98,18 @@ class Op:
         return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _array(column: Column[Any]) -> str:
-    kind = column.type
+def _type(kind: TypeEngine[Any]) -> str:
     if isinstance(kind, BigInteger):
-        return "bigint[]"
+        return "bigint"
     if isinstance(kind, Boolean):
-        return "boolean[]"
+        return "boolean"
     if isinstance(kind, LargeBinary):
-        return "bytea[]"
-    return "text[]"
+        return "bytea"
+    return "text"
+
+
+def _array(column: Column[Any]) -> str:
+    return f"{_type(column.type)}[]"
 
 
 def _join(glue: str, columns: Sequence[str], form: str) -> str:
