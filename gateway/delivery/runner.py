@@ -233,8 +233,10 @@ class EmbeddedRunner:
                         self._start(delivery)
             except Exception as error:  # the supervisor's edge: the ledger is looked at again, whatever the trouble was
                 log.error("ledger-unavailable", kind=type(error).__name__)
+            # not wait_for: Python 3.11's loses a cancellation that comes together with the call, and stopping would never end
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._called.wait(), self._sweep)
+                async with asyncio.timeout(self._sweep):
+                    await self._called.wait()
 
     def _start(self, delivery: Delivery) -> None:
         self._busy.add(delivery.id)
