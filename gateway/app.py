@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import time
@@ -123,6 +124,9 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             async with open_hub(settings) as hub:
                 app.router.routes.extend(hub.routes)
+                # What lives as long as the process: the garbage collector's full looks at it held up every request for 90 ms.
+                gc.collect()
+                gc.freeze()
                 yield
         except Exception as error:
             app.state.failure = error  # the server keeps to itself what its application failed with; whoever started it wants to know
