@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.decision.compiling import Rejected, RejectReason, compile_consent
-from gateway.decision.grants import actor_resolver, permits_of, receiver_problem, terms_of, zone_of
+from gateway.decision.compiling import Rejected, RejectReason
+from gateway.decision.grants import compile_recorded, permits_of, receiver_problem, terms_of
 from gateway.decision.reading import codings, evidence, items_of, reference_of
 from gateway.decision.rules import CompiledConsent, Rule
 from gateway.identity import PartyId
@@ -68,23 +68,29 @@ def check_coalition_consent(
     age_band: str | None = None,
     others: frozenset[str] = frozenset(),
     base: str = "Consent",
+    compiled: CompiledConsent | Rejected | None = None,
 ) -> list[Finding]:
     """Everything that is wrong with a Consent as this party records it; an empty list when it may be kept.
 
     `age_band` is the survivor's as the same sender gives it; `others` are the references under which the other Consents of the request
-    can be named; `base` is the path of the Consent in the request.
+    can be named; `base` is the path of the Consent in the request; `compiled` is what `compile_recorded` made of it, if that is at hand.
     """
     found: list[Finding] = []
-    if _names_mixed_unit(consent, policy):
+    references = _references(consent)
+    if any(r.partition("/")[2].lower() in policy.mixed_units for r in references):
         say = "address the member organisation, not the mixed unit"
         found.append(_finding(IssueCode.BUSINESS_RULE, say, "Consent.provision", Refusal.MIXED_UNIT_ADDRESS))
-    compiled = compile_consent(consent, resolve=actor_resolver(policy), zone=zone_of(policy, caller_party))
+    if compiled is None:
+        compiled = compile_recorded(consent, policy, caller_party)
     if isinstance(compiled, Rejected):
         if not found or compiled.reason is not RejectReason.UNKNOWN_ACTOR:
             found.append(_rejected(compiled))
     else:
         found += _about_form(consent, caller_party)
-        found += _about_permits(consent, compiled, caller_kind, caller_party, policy, others)
+        if any(r.startswith("Consent/") or "/Consent/" in r or r in others for r in references):
+            say = "a consent stands for itself: do not make it depend on another"
+            found.append(_finding(IssueCode.BUSINESS_RULE, say, "Consent.provision", Refusal.CONDITIONAL_SUPPORT))
+        found += _about_permits(compiled, caller_kind, caller_party, policy)
         found += _about_evidence(consent, compiled, policy, age_band)
     return [Finding(f.code, f.say, base + (f.expression or "Consent").removeprefix("Consent"), f.refusal) for f in found]
 
@@ -99,19 +105,9 @@ def _about_form(consent: Mapping[str, Any], caller_party: PartyId) -> list[Findi
     return found
 
 
-def _about_permits(
-    consent: Mapping[str, Any],
-    compiled: CompiledConsent,
-    caller_kind: str,
-    caller_party: PartyId,
-    policy: Policy,
-    others: frozenset[str],
-) -> list[Finding]:
+def _about_permits(compiled: CompiledConsent, caller_kind: str, caller_party: PartyId, policy: Policy) -> list[Finding]:
     """One scope, one receiver, and each permit complete. A consent that is not active, or records a withdrawal, gives nothing to check."""
-    found = []
-    if _depends_on_consent(consent, others):
-        say = "a consent stands for itself: do not make it depend on another"
-        found.append(_finding(IssueCode.BUSINESS_RULE, say, "Consent.provision", Refusal.CONDITIONAL_SUPPORT))
+    found: list[Finding] = []
     if compiled.status != "active" or compiled.policy_rule == "OPTOUT":
         return found
     permits = permits_of(compiled)
@@ -165,28 +161,20 @@ def _about_evidence(consent: Mapping[str, Any], compiled: CompiledConsent, polic
     return found
 
 
-def _depends_on_consent(consent: Mapping[str, Any], others: frozenset[str]) -> bool:
-    """Whether anything in it refers to another Consent."""
-    return any(r.startswith("Consent/") or "/Consent/" in r or r in others for r in _references(consent))
-
-
-def _names_mixed_unit(consent: Mapping[str, Any], policy: Policy) -> bool:
-    return any(r.partition("/")[2].lower() in policy.mixed_units for r in _references(consent))
-
-
-def _references(consent: object) -> list[str]:
+def _references(consent: Mapping[str, Any]) -> list[str]:
     """Every Reference.reference in it, at any depth."""
     found: list[str] = []
-    waiting: list[object] = [consent]
+    waiting: list[Any] = [consent]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            reference = reference_of(value)
-            if reference is not None:
+            reference = value.get("reference")
+            if isinstance(reference, str) and reference:
                 found.append(reference)
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
+            value = value.values()
+        elif not isinstance(value, list):
+            continue
+        waiting += [inner for inner in value if isinstance(inner, (dict, list))]
     return found
 
 

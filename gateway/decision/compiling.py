@@ -119,6 +119,7 @@ def _compile(consent: Mapping[str, Any], resolve: Resolve, zone: tzinfo) -> Comp
     base, standing = _base(provision, policy_rule)
     root = walk.rule(provision, "Consent.provision", 0, (), base)
     period = root.period or ALWAYS
+    said = evidence(consent)
     return CompiledConsent(
         status=status,
         patient=reference_of(consent.get("patient")),
@@ -130,8 +131,8 @@ def _compile(consent: Mapping[str, Any], resolve: Resolve, zone: tzinfo) -> Comp
         given=_given(consent, zone),
         identifiers=_identifiers(consent),
         policy_rule=policy_rule,
-        giver=next(iter(evidence(consent).get("giver", ())), None),
-        notices=frozenset(evidence(consent).get("notice", ())),
+        giver=next(iter(said.get("giver", ())), None),
+        notices=frozenset(said.get("notice", ())),
         recorder=_recorder(consent),
     )
 
@@ -290,10 +291,11 @@ def _coded(p: Mapping[str, Any], name: str, path: str, systems: Mapping[str, str
     """A list of Codings from known systems, each with the prefix its system has in a rule."""
     found: set[str] = set()
     for i, item in enumerate(_members(p, name, path)):
-        system, code = _coding(item, f"{path}.{name}[{i}]")
-        if system not in systems:
+        system, code = item.get("system"), item.get("code")
+        prefix = systems.get(system) if isinstance(system, str) else None
+        if prefix is None or not isinstance(code, str) or not code:
             raise _NotUnderstood(RejectReason.UNKNOWN_CODE, f"{path}.{name}[{i}]")
-        found.add(systems[system] + code)
+        found.add(prefix + code)
     return frozenset(found)
 
 

@@ -18,7 +18,17 @@ from gateway.decision.rules import ALWAYS, Actor, CompiledConsent, Effect, Rule
 from gateway.identity import PartyId, ShelfId, ThreadId, shelf_party
 from gateway.parties.model import AddressKind, ConsentScope, Policy
 
-__all__ = ["Grant", "GrantState", "actor_resolver", "compile_grants", "permits_of", "receiver_problem", "terms_of", "zone_of"]
+__all__ = [
+    "Grant",
+    "GrantState",
+    "actor_resolver",
+    "compile_grants",
+    "compile_recorded",
+    "permits_of",
+    "receiver_problem",
+    "terms_of",
+    "zone_of",
+]
 
 
 class GrantState(StrEnum):
@@ -81,6 +91,11 @@ def zone_of(policy: Policy, party: PartyId) -> tzinfo:
         return UTC
 
 
+def compile_recorded(consent: Mapping[str, Any], policy: Policy, recorder: PartyId) -> CompiledConsent | Rejected:
+    """A Consent as a party of this policy recorded it: names from the directory, dates in the recorder's time zone."""
+    return compile_consent(consent, resolve=actor_resolver(policy), zone=zone_of(policy, recorder))
+
+
 def compile_grants(
     consent: Mapping[str, Any],
     *,
@@ -91,13 +106,16 @@ def compile_grants(
     policy: Policy,
     at: int,
     new_id: Callable[[], str],
+    compiled: CompiledConsent | Rejected | None = None,
 ) -> tuple[list[Grant], list[Rejected]]:
     """The grants of one Consent as its recorder wrote it, and what of it gives none and why. Pure and total.
 
-    A permit whose period has passed still makes a grant (which is over), so that its recorder can be told that it ended.
+    A permit whose period has passed still makes a grant (which is over), so that its recorder can be told that it ended. `compiled` is
+    what `compile_recorded` made of the Consent, if that is at hand.
     """
     party = shelf_party(recorder)
-    compiled = compile_consent(consent, resolve=actor_resolver(policy), zone=zone_of(policy, party))
+    if compiled is None:
+        compiled = compile_recorded(consent, policy, party)
     if isinstance(compiled, Rejected):
         return [], [compiled]
     if compiled.status != "active":

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
+import orjson
+
 from gateway.vocabulary import EXT_EVIDENCE
 
 __all__ = ["boundary", "codings", "evidence", "has_modifier", "items_of", "reference_of"]
@@ -14,6 +16,7 @@ __all__ = ["boundary", "codings", "evidence", "has_modifier", "items_of", "refer
 _DATE: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?\Z")
 _INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})\Z")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def boundary(value: object, zone: tzinfo, *, end: bool = False) -> int | None:
@@ -22,19 +25,19 @@ def boundary(value: object, zone: tzinfo, *, end: bool = False) -> int | None:
         return None
     try:
         if _INSTANT.match(value):
-            return (datetime.fromisoformat(value) - _EPOCH) // timedelta(milliseconds=1)
+            return (datetime.fromisoformat(value) - _EPOCH) // _MILLISECOND
         parts = _DATE.match(value)
         if parts is None:
             return None
         year, month, day = (int(x) if x else None for x in parts.groups())
         first = datetime(year or 0, month or 1, day or 1, tzinfo=zone)
         if not end:
-            return (first - _EPOCH) // timedelta(milliseconds=1)
+            return (first - _EPOCH) // _MILLISECOND
         if day:
             after = first + timedelta(days=1)
         else:
             after = first.replace(month=month % 12 + 1, year=first.year + month // 12) if month else first.replace(year=first.year + 1)
-        return (after - _EPOCH) // timedelta(milliseconds=1) - 1
+        return (after - _EPOCH) // _MILLISECOND - 1
     except (ValueError, OverflowError):
         return None
 
@@ -86,13 +89,20 @@ def items_of(value: object) -> list[Any]:
 
 def has_modifier(consent: object) -> bool:
     """Whether a modifier extension stands anywhere, also inside data types and contained resources."""
-    waiting = [consent]
+    try:
+        # in JSON text the name has its quotes on both sides only where it is a whole string, so most need no second look
+        if b'"modifierExtension"' not in orjson.dumps(consent):
+            return False
+    except TypeError:
+        pass  # not plain JSON: looked at piece by piece
+    waiting: list[Any] = [consent]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
             if "modifierExtension" in value:
                 return True
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
+            value = value.values()
+        elif not isinstance(value, list):
+            continue
+        waiting += [inner for inner in value if isinstance(inner, (dict, list))]
     return False

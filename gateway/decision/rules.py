@@ -52,7 +52,7 @@ class Actor:
 
     def names_someone(self) -> bool:
         """False for an actor that says nothing, which would match everybody."""
-        return any(getattr(self, f.name) is not None for f in fields(self))
+        return not (self.party is None and self.unit is None and self.role is None and self.person is None and self.group is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select
 
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.decision.coalition import check_coalition_consent
-from gateway.decision.grants import GrantState, compile_grants
+from gateway.decision.grants import GrantState, compile_grants, compile_recorded
 from gateway.identity import Caller
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.shelves.copies import Copy, reference_id
@@ -140,6 +140,7 @@ class Referrals:
     async def _take_consent(self, work: Work, draft: Draft, caller: Caller) -> None:
         """Compile a Consent into the register. One that is not understood gives no grant and waits for a human."""
         kind = work.policy.parties[caller.party].kind
+        compiled = compile_recorded(draft.resource, work.policy, caller.party)
         findings = check_coalition_consent(
             draft.resource,
             caller_kind=kind,
@@ -147,6 +148,7 @@ class Referrals:
             policy=work.policy,
             age_band=_age_band(draft.patient),
             base=draft.entry.at,
+            compiled=compiled,
         )
         if findings:
             permission = {finding.refusal for finding in findings} <= _NOT_THEIRS
@@ -161,6 +163,7 @@ class Referrals:
             policy=work.policy,
             at=work.at,
             new_id=self._parts.new_id,
+            compiled=compiled,
         )
         known = await work.known_grants(draft.thread)
         if draft.before is not None:
