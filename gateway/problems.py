@@ -129,5 +129,10 @@ class Problem(Exception):
         self.retry_after = retry_after
         self.grounds = grounds
 
+    def also(self, finding: Finding) -> Problem:
+        """The same problem with one more thing to say, which is never cut off."""
+        kept = self.findings[: FINDINGS_LIMIT - 1]
+        return Problem(self.type, *kept, finding, retry_after=self.retry_after, grounds=self.grounds)
+
     def __str__(self) -> str:
         return f"{self.type}: " + "; ".join(f"{f.code} at {f.expression or '-'}" for f in self.findings)

@@ -95,9 +95,6 @@ class Edge:
             try:
                 caller = self._tokens.authenticate(request.headers.get("authorization"))
                 seen = Seen(caller, correlation, millis(self.parts.clock.now()))
-                finding = self._device.problem(caller)
-                if finding is not None:
-                    raise Problem(ProblemType.FORBIDDEN, finding)
                 return await serve(request, seen)
             except Problem as problem:
                 return await self._refuse(problem, seen, request, correlation)
@@ -174,10 +171,17 @@ class Edge:
         return allows(scopes, interaction, type_) and any(has_action(scopes, action) for action in any_of)
 
     def require(self, seen: Seen, interaction: Interaction, type_: str, *any_of: ActionScope) -> None:
-        """Raises Problem(FORBIDDEN, scope-missing)."""
+        """Scope, then device. Raises Problem(FORBIDDEN)."""
         if not self.may(seen, interaction, type_, *any_of):
             say = "Your client has no scope for this."
             raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, refusal=Refusal.SCOPE_MISSING))
+        self.require_device(seen)
+
+    def require_device(self, seen: Seen) -> None:
+        """Asked once the scope is there (R18). Raises Problem(FORBIDDEN, device-not-allowed)."""
+        finding = self._device.problem(seen.caller)
+        if finding is not None:
+            raise Problem(ProblemType.FORBIDDEN, finding)
 
     def require_write(self, seen: Seen, method: str, type_: str) -> None:
         """The scopes of a write. Raises Problem(FORBIDDEN, scope-missing)."""
@@ -186,8 +190,6 @@ class Edge:
 
     def check(self, seen: Seen, entries: list[Entry], *, validated: bool) -> None:
         """All that is decided before any person is looked at. Raises Problem; nothing is stored then."""
-        for entry in entries:
-            self.require_write(seen, entry.method, str(entry.resource.get("resourceType")))
         if not validated:
             faults = [finding for entry in entries for finding in validate(entry.resource, base=entry.at)]
             if faults:

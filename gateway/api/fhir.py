@@ -19,7 +19,7 @@ from starlette.routing import Route
 from gateway.api.edge import Edge, Seen
 from gateway.api.errors import FHIR_JSON
 from gateway.api.nowhere import AnyMethod, unsupported
-from gateway.api.reading import accepts_json, apply_patch, bundle_entries, if_match, if_none_exist, read_body, request_id
+from gateway.api.reading import accepts_json, apply_patch, bundle_entries, claimed_entries, if_match, if_none_exist, read_body, request_id
 from gateway.api.searching import PERSON, SEARCHABLE, check_caller, read_search
 from gateway.audit.entry import AuditAction
 from gateway.clock import instant
@@ -32,6 +32,7 @@ from gateway.parties.search import SEARCH as DIRECTORY_SEARCH
 from gateway.problems import Finding, IssueCode, Problem, ProblemType
 from gateway.shelves.copies import Copy
 from gateway.transfers.intake import Entry, not_found
+from gateway.transfers.routing import crisis_line
 from gateway.transfers.service import Answer, RequestKey
 
 __all__ = ["DIRECTORY", "SHELF", "TABLE", "fhir_routes"]
@@ -138,6 +139,7 @@ class _Fhir:
             return self._bundle(type_, bodies, len(bodies), [], seen)
         allowed = edge.may(seen, Interaction.SEARCH, type_, ActionScope.TRANSFER_READ, ActionScope.TRANSFER_READ_OWN)
         check_caller(caller, type_, params, can_search=allowed and type_ in SHELF)
+        edge.require_device(seen)
         if type_ == PERSON and any(not name.startswith("_") for name in request.query_params):
             say = "Send what names a person in the body of POST _search, never in an address."
             raise Problem(ProblemType.BAD_REQUEST, Finding(IssueCode.SECURITY, say))
@@ -276,23 +278,35 @@ class _Fhir:
         """Scopes, device, addresses, FHIR rules, admission (all findings of these two together), then the use case."""
         accepts_json(request)
         edge = self._edge
-        key = self._key(request, body)
-        repeated = await edge.referrals.answered(seen.caller, key)
-        if repeated is not None:
-            return repeated
-        faults = validate(bundle) if bundle is not None else []
-        if faults:
-            raise Problem(ProblemType.UNPROCESSABLE, *faults)
-        first = read() if bundle is None else bundle_entries(bundle)
-        edge.check(seen, first, validated=bundle is not None)
+        first = read() if bundle is None else []
+        asked = [(entry.method, entry.resource) for entry in first] if bundle is None else list(claimed_entries(bundle))
+        try:
+            for method, resource in asked:
+                if resource.get("resourceType") in SHELF:
+                    edge.require_write(seen, method, resource["resourceType"])
+            key = self._key(request, body)
+            repeated = await edge.referrals.answered(seen.caller, key)
+            if repeated is not None:
+                return repeated
+            if bundle is not None:
+                faults = validate(bundle)
+                if faults:
+                    raise Problem(ProblemType.UNPROCESSABLE, *faults)
+                first = bundle_entries(bundle)
+            edge.check(seen, first, validated=bundle is not None)
 
-        def entries() -> list[Entry]:
-            nonlocal first
-            ready = first or edge.admitted(read())
-            first = []
-            return ready
+            def entries() -> list[Entry]:
+                nonlocal first
+                ready = first or edge.admitted(read())
+                first = []
+                return ready
 
-        return await edge.referrals.write(seen.caller, entries, key, seen.correlation)
+            return await edge.referrals.write(seen.caller, entries, key, seen.correlation)
+        except Problem as problem:
+            line = crisis_line((resource for method, resource in asked if method == "POST"), edge.parts.policy())
+            if line is None:
+                raise
+            raise problem.also(line) from None
 
     def _key(self, request: Request, body: bytes) -> RequestKey | None:
         id_ = request_id(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -87,6 +87,15 @@ def if_none_exist(value: str | None, type_: str) -> Criteria | None:
         say = "If-None-Exist must name an identifier (system|value)."
         raise Problem(ProblemType.BAD_REQUEST, Finding(IssueCode.NOT_SUPPORTED, say, "http.if-none-exist"))
     return criteria
+
+
+def claimed_entries(bundle: Json) -> Iterator[tuple[str, Json]]:
+    """What the entries of a bundle say they are, before anything of it was checked: (method, resource), those that can be told."""
+    found = bundle.get("entry")
+    for item in found if isinstance(found, list) else ():
+        request, resource = (item.get("request"), item.get("resource")) if isinstance(item, dict) else (None, None)
+        if isinstance(request, dict) and isinstance(resource, dict) and request.get("method") in ("POST", "PUT"):
+            yield request["method"], resource
 
 
 def bundle_entries(bundle: Json) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gateway import vocabulary as v
@@ -14,7 +15,7 @@ from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.shelves.copies import reference_id
 from gateway.transfers.asking import coding
 
-__all__ = ["addressee", "check_route", "given_back", "service_of"]
+__all__ = ["addressee", "check_route", "crisis_line", "given_back", "service_of"]
 
 Json = dict[str, Any]
 
@@ -43,6 +44,20 @@ def given_back(task: Json, path: str) -> list[Finding]:
         else:
             found.append(Finding(IssueCode.BUSINESS_RULE, "What a receiver gives back is written by the receiver.", f"{path}.output[{i}]"))
     return found
+
+
+def crisis_line(resources: Iterable[Json], policy: Policy) -> Finding | None:
+    """The line that always answers, for a request that asks for somebody at once: it is in every refusal of one (R6).
+
+    Looks at a Task's priority and owner as sent; the line comes from configuration. None when it is not such a request.
+    """
+    for task in resources:
+        address = policy.addresses.get(reference_id(task.get("owner")) or "")
+        if task.get("resourceType") == "Task" and task.get("priority") == "stat" and address is not None:
+            for route in policy.parties[address.party].routes:
+                say = f"Somebody answers now: {route.line_name}, {route.last_resort_line}. Calling is always allowed."
+                return Finding(IssueCode.INFORMATIONAL, say)
+    return None
 
 
 def addressee(task: Json, policy: Policy, path: str) -> Address:
