@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
@@ -24,10 +25,22 @@ _TITLES: Final = re.compile(
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"[a-z0-9]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9À-ÖØ-öø-ÿŒœ .,;:!?'’()\-\n]*")
+"""Letters of English and French, digits and plain punctuation: a letter that only looks like one of these is not let through."""
+
+_NUMBER: Final = re.compile(r"(?:\d[ .\-]?){5,}")
+"""A telephone number tells whose it is. A time or a date is shorter."""
 
 
 def telling(text: str, policy: Policy, family_names: Iterable[str] = ()) -> bool:
-    """Whether a text says a title, a last name known here, or the name of an agency or a service."""
+    """Whether a text says a title, a last name known here, a number to call, or the name of an agency or a service.
+
+    Read as the eye reads it: compatibility forms are folded, and a text with letters of other scripts, with marks that can't be
+    seen or with other signs counts as telling.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    if _PLAIN.fullmatch(text) is None or _NUMBER.search(text):
+        return True
     words = _WORD.findall(text.lower())
     if _TITLES.search(text):
         return True

@@ -41,7 +41,7 @@ class SafeContact:
 
     def usable(self, now: datetime) -> bool:
         """Safe, verified lately, and on a phone nobody else watches."""
-        fresh = self.verified is not None and now - self.verified <= STALE_AFTER and self.verified <= now
+        fresh = self.verified is not None and now - STALE_AFTER <= self.verified <= now
         watched = self.qualifiers & {"device-watched", "device-shared"}
         return fresh and self.state in ("safe", "safe-with-limits") and not watched
 
@@ -89,15 +89,18 @@ def _contact(point: dict[str, Any]) -> SafeContact | None:
                 verified=verified if verified is None or verified.tzinfo else None,
                 address=str(point.get("value") or ""),
             )
-        except (KeyError, IndexError, ValueError, TypeError):
+        except (KeyError, IndexError, ValueError, TypeError, OverflowError):
             return None
     return None
 
 
 _UNITS: Final = {"min": 60, "h": 3600}
+_DAY: Final = 86_400.0
 
 
 def _window(timing: dict[str, Any]) -> Window:
     repeat = timing["repeat"]
     seconds = float(repeat["duration"]) * _UNITS[repeat["durationUnit"]]
+    if not 0 < seconds <= _DAY:
+        raise ValueError("a window is at most a day")
     return Window(frozenset(repeat.get("dayOfWeek", ())), time.fromisoformat(repeat["timeOfDay"][0]), timedelta(seconds=seconds))

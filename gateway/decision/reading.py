@@ -15,12 +15,19 @@ __all__ = ["boundary", "codings", "evidence", "has_modifier", "items_of", "refer
 
 _DATE: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?\Z")
 _INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})\Z")
+_MEANT: Final = range(-2_208_988_800_000, 32_503_680_000_000)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def boundary(value: object, zone: tzinfo, *, end: bool = False) -> int | None:
-    """The first, or for an end the last, millisecond that a FHIR date or dateTime covers; None when it is neither."""
+    """The first, or for an end the last, millisecond that a FHIR date or dateTime covers; None when it is neither, or is not within
+    the years 1900 to 2999: what lies beyond them is no time that a person meant, and near the ends of the calendar none can be reckoned."""
+    found = _boundary(value, zone, end)
+    return found if found is not None and found in _MEANT else None
+
+
+def _boundary(value: object, zone: tzinfo, end: bool) -> int | None:
     if not isinstance(value, str):
         return None
     try:

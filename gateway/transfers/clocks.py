@@ -25,6 +25,10 @@ _t = tables.timers.c
 ARMED: Final = Query(select(_t.id, _t.clock, _t.due).where(_t.transfer == bindparam("transfer"), _t.state == "armed"))
 
 
+_FARTHEST_ETA: Final = timedelta(days=7)
+"""An arrival time beyond this moves no deadline: nobody is left waiting for a slip of the pen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timer:
     """An armed timer."""
@@ -60,10 +64,10 @@ def due_at(rule: ClockRule, transfer: Transfer, at: int, zone: tzinfo) -> int:
     if rule.after_eta is not None and transfer.attempt.returned.eta is not None:
         try:
             eta = datetime.fromisoformat(transfer.attempt.returned.eta)
-        except ValueError:
-            eta = None
-        if eta is not None and eta.tzinfo is not None:
-            return max(at, millis(eta + rule.after_eta))
+            if eta.tzinfo is not None and eta <= when(at) + _FARTHEST_ETA:
+                return max(at, millis(eta + rule.after_eta))
+        except (ValueError, OverflowError):
+            pass  # no arrival time: the deadline without one holds
     if not rule.business_days:
         return at + rule.due // timedelta(milliseconds=1)
     local, left = when(at).astimezone(zone), rule.due.days

@@ -64,7 +64,9 @@ class _Resolver:
 
     async def rewrite(self, resource: Json, at: str, own: set[tuple[str, str]]) -> None:
         """Replace references inside the bundle by the new ids; note those that name nothing the caller has."""
-        for holder, path in _references(resource, at):
+        holders: list[Json] = []
+        _collect(resource, holders)
+        for holder in holders:
             if len(self.findings) >= FINDINGS_LIMIT:
                 return  # no more would be told, and each costs a look at the shelf
             value = holder["reference"]
@@ -78,6 +80,7 @@ class _Resolver:
             if (type_, id_) in own or await self._known(type_, id_):
                 continue
             say = "This reference names nothing in this request, on your shelf or in the directory. Use an id you can read."
+            path = next(path for found, path in _references(resource, at) if found is holder)
             self.findings.append(Finding(IssueCode.NOT_FOUND, say, f"{path}.reference"))
 
     async def _known(self, type_: str, id_: str) -> bool:
@@ -184,7 +187,21 @@ def not_found() -> Problem:
     return Problem(ProblemType.NOT_FOUND, Finding(IssueCode.NOT_FOUND, "There is no such resource."))
 
 
+def _collect(value: Json, holders: list[Json]) -> None:
+    """Every object with a literal reference, in the order of the text. Their paths are worked out only for those that are wrong."""
+    if isinstance(value.get("reference"), str):
+        holders.append(value)
+    for inner in value.values():
+        if isinstance(inner, dict):
+            _collect(inner, holders)
+        elif isinstance(inner, list):
+            for item in inner:
+                if isinstance(item, dict):
+                    _collect(item, holders)
+
+
 def _references(value: Any, path: str) -> Iterator[tuple[Json, str]]:
+    """The same objects, each with its path."""
     if isinstance(value, dict):
         if isinstance(value.get("reference"), str):
             yield value, path

@@ -58,7 +58,7 @@ async def take_message(work: Work, index: int, draft: Draft, caller: Caller) -> 
     parts = orjson.dumps([["Communication", draft.id, 1]]).decode()
     work.ws.add(
         INSERT_DELIVERY,
-        *(id_, caller.shelf, "text", f"text|{draft.thread}", work.at, "text", draft.thread, None, parts),
+        *(id_, caller.shelf, "text", f"text|{draft.id}", work.at, "text", draft.thread, None, parts),
         *("routine", "queued", millis(due), 0, 0, None, None, work.at, None),
     )
     work.deliveries.append(id_)

@@ -73,9 +73,12 @@ class Referrals:
         self._parts = parts
 
     async def write(self, caller: Caller, entries: Callable[[], list[Entry]], key: RequestKey | None, correlation: str) -> Answer:
-        """All entries, or none of them. `entries` gives them anew for each try. Raises Problem; then nothing was stored."""
-        for _ in range(TRIES):
-            repeated = await self.answered(caller, key)
+        """All entries, or none of them. `entries` gives them anew for each try. Raises Problem; then nothing was stored.
+
+        Ask `answered` before: here only a request that was overtaken by its own repeat is looked for.
+        """
+        for again in range(TRIES):
+            repeated = await self.answered(caller, key) if again else None
             if repeated is not None:
                 return repeated
             work = Work.begin(self._parts, caller, correlation)
@@ -107,7 +110,7 @@ class Referrals:
                 add_thread(work.ws, draft.thread, work.at)
                 work.new_threads.add(draft.thread)
                 work.grants[draft.thread] = []
-        requests = {draft.id: draft.resource for draft in drafts if draft.type == "ServiceRequest"}
+        requests = {draft.id: draft for draft in drafts if draft.type == "ServiceRequest"}
         edits = [d for d in drafts if d.type == "Consent" or (d.before is not None and d.type in ("Patient", "ServiceRequest"))]
         work.edited = {(d.type, d.id): d.resource for d in edits}
         for index, draft in sorted(enumerate(drafts), key=lambda item: _ORDER[item[1].type]):
@@ -177,16 +180,17 @@ class Referrals:
             row = (self._parts.new_id(), caller.party, "consent-not-understood", draft.id, why.reason.value, "open", work.at)
             work.ws.add(INSERT_REVIEW, *row)
 
-    async def _focus(self, caller: Caller, draft: Draft, requests: dict[str, Json]) -> Json:
+    async def _focus(self, caller: Caller, draft: Draft, requests: Mapping[str, Draft]) -> Json:
+        """The ServiceRequest a new Task is about: the author's own, and about the same person."""
         id_ = reference_id(draft.resource.get("focus")) or ""
-        found = requests.get(id_)
-        if found is not None:
-            return found
-        copy = await self._parts.shelves.of(caller).read("ServiceRequest", id_)
-        if copy is None or copy.thread != draft.thread or copy.resource().get("intent") == "filler-order":
+        inside = requests.get(id_)
+        copy = None if inside is not None else await self._parts.shelves.of(caller).read("ServiceRequest", id_)
+        thread = inside.thread if inside is not None else copy.thread if copy is not None else None
+        asked = inside.resource if inside is not None else copy.resource() if copy is not None else {}
+        if thread != draft.thread or asked.get("intent") == "filler-order":
             say = "The Task must focus on a ServiceRequest that you wrote about the same person."
             raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{draft.entry.at}.focus"))
-        return copy.resource()
+        return asked
 
     def _record(self, work: Work, caller: Caller, answer: Answer, key: RequestKey | None) -> None:
         if key is not None:
