@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.api.nowhere import AnyMethod
 from gateway.oauth.keys import SigningKeys
 from gateway.oauth.metadata import OAuthUrls, authorization_server_metadata, smart_configuration
 from gateway.oauth.server import NO_STORE, OAuthError, TokenService, invalid_request
@@ -22,7 +23,6 @@ FORM_LIMIT: Final = 16 * 1024
 
 _FIELDS_LIMIT: Final = 32
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
-_METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -71,7 +71,7 @@ def _route(path: str, handler: Handler, allowed: tuple[str, ...]) -> Route:
             return _json(refusal.body, refusal.status, (*refusal.headers, ("Allow", ", ".join(allowed))))
         return await handler(request)
 
-    return Route(path, endpoint, methods=_METHODS)
+    return Route(path, AnyMethod(endpoint))
 
 
 async def _form(request: Request) -> dict[str, str] | OAuthError:

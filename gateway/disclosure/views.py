@@ -193,7 +193,8 @@ def sender_task(authored: Json, transfer: Transfer, seen: Seen, line: Line, *, n
     redirects come back only where the matrix row says so.
     """
     resource = {name: value for name, value in authored.items() if name not in MANAGED}
-    resource["identifier"] = [_number("PLAC", number)]
+    own = [each for each in authored.get("identifier", ()) if each.get("system") != v.NUMBER]  # the author's, by which it finds its Task
+    resource["identifier"] = [*own, _number("PLAC", number)]
     resource["status"] = seen.task_status
     resource["businessStatus"] = coded(v.BUSINESS_STATUS, seen.code)
     output: list[Json] = [
