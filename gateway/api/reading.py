@@ -95,7 +95,8 @@ def claimed_entries(bundle: Json) -> Iterator[tuple[str, Json]]:
     for item in found if isinstance(found, list) else ():
         request, resource = (item.get("request"), item.get("resource")) if isinstance(item, dict) else (None, None)
         if isinstance(request, dict) and isinstance(resource, dict) and request.get("method") in ("POST", "PUT"):
-            yield request["method"], resource
+            if isinstance(resource.get("resourceType"), str):
+                yield request["method"], resource
 
 
 def bundle_entries(bundle: Json) -> list[Entry]:
