@@ -145,7 +145,7 @@ class _Overtaken(Referrals):
         return found
 
 
-@pytest.mark.parametrize("look", [1, 2, 3])
+@pytest.mark.parametrize("look", [1, 2])
 async def test_a_request_overtaken_by_its_own_repeat_is_answered_like_it(world: World, look: int) -> None:
     """A client whose connection was lost sends again while the hub is still at work on the first: both get the one answer."""
     received = await offered(world)
@@ -156,7 +156,8 @@ async def test_a_request_overtaken_by_its_own_repeat_is_answered_like_it(world: 
     ]
     before = await counts(world)
     first = asyncio.create_task(world.call("counsellor", "PATCH", f"/fhir/Task/{received['id']}", patch, X_Request_ID="act-1"))
-    await slow.waiting.wait()
+    async with asyncio.timeout(10):
+        await slow.waiting.wait()
 
     second = await world.call("counsellor", "PATCH", f"/fhir/Task/{received['id']}", patch, X_Request_ID="act-1")
     slow.overtaken.set()
