@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Protocol
 
 __all__ = ["EPOCH", "Clock", "SystemClock", "instant", "millis", "to_minute", "when"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -27,7 +29,7 @@ class SystemClock:
 
 def millis(at: datetime) -> int:
     """An instant as the integer the database stores: milliseconds since 1970."""
-    return (at - EPOCH) // timedelta(milliseconds=1)
+    return (at - EPOCH) // _MILLISECOND
 
 
 def when(at: int) -> datetime:
@@ -35,6 +37,7 @@ def when(at: int) -> datetime:
     return EPOCH + timedelta(milliseconds=at)
 
 
+@lru_cache(maxsize=1024)  # one request writes the same few times into each of its copies
 def instant(at: int) -> str:
     """A stored time as a FHIR `instant` with milliseconds."""
     return when(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")

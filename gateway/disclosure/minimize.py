@@ -134,6 +134,7 @@ def minimize(
     request: dict[str, Any] = {}
     inputs: list[Mapping[str, Any]] = []
     went: list[str] = []
+    given = _by_kind(source.task)
     for name, rule in permit.classes.items():
         only = rule.only
         if name == "needs" and needs is not None:
@@ -141,7 +142,7 @@ def minimize(
         before = len(inputs) + len(patient) + len(request)
         for step in plan.steps.get(name, ()):
             if step.selector.kind is SelectorKind.INPUT:
-                inputs.extend(_inputs(source.task, step, only))
+                inputs.extend(_inputs(given, step, only))
             elif step.selector.resource == "Patient":
                 _values(source.patient, step, only, patient)
             else:
@@ -191,11 +192,12 @@ def forward(permit: Permit | None, parts: Sequence[Part], *, thread: ThreadId, s
 def classes_in(source: Source, plan: Plan) -> frozenset[str]:
     """The data classes that the author supplied a value for."""
     present = set()
+    given = _by_kind(source.task)
     for name, steps in plan.steps.items():
         for step in steps:
             found: dict[str, Any] = {}
             if step.selector.kind is SelectorKind.INPUT:
-                if any(True for _ in _inputs(source.task, step, None)):
+                if any(True for _ in _inputs(given, step, None)):
                     present.add(name)
                     break
                 continue
@@ -217,17 +219,29 @@ def labels_of(names: Sequence[str], classes: Mapping[str, DataClass]) -> tuple[s
     return _CONFIDENTIALITY[level], tuple(sensitivity)
 
 
-def _inputs(task: Json, step: Step, only: frozenset[str] | None) -> Iterator[Json]:
-    selector = step.selector
+_Inputs = Mapping[str, Sequence[tuple[str, Json]]]
+"""A Task's inputs by the code of their type, each with the system that the code is of."""
+
+
+def _by_kind(task: Json) -> _Inputs:
+    found: dict[str, list[tuple[str, Json]]] = {}
     for item in task.get("input") or ():
-        if not isinstance(item, dict):
-            continue
-        kind = _coding_of(item.get("type"), selector.element)
-        if kind is None:
-            continue
+        kinds: dict[str, str] = {}
+        concept = item.get("type") if isinstance(item, dict) else None
+        for coding in (concept.get("coding") or ()) if isinstance(concept, dict) else ():
+            if isinstance(coding, dict) and isinstance(coding.get("code"), str) and isinstance(coding.get("system"), str):
+                kinds.setdefault(coding["code"], coding["system"])
+        for code, system in kinds.items():
+            found.setdefault(code, []).append((system, item))
+    return found
+
+
+def _inputs(given: _Inputs, step: Step, only: frozenset[str] | None) -> Iterator[Json]:
+    selector = step.selector
+    for system, item in given.get(selector.element, ()):
         value = _value(item.get(selector.value), selector, only)
         if value is not None:
-            yield {"type": {"coding": [kind]}, selector.value: value}
+            yield {"type": {"coding": [{"system": system, "code": selector.element}]}, selector.value: value}
 
 
 def _values(resource: Json, step: Step, only: frozenset[str] | None, into: dict[str, Any]) -> None:
@@ -324,10 +338,3 @@ def _value(value: Any, selector: Selector, only: frozenset[str] | None) -> Any:
         known = (only is None or value in only) and (selector.codes is None or value in selector.codes)
         return value if known and not (selector.max_length and len(value) > selector.max_length) else None
     return value if isinstance(value, _PRIMITIVES) else None
-
-
-def _coding_of(concept: Any, code: str) -> Json | None:
-    for coding in (concept.get("coding") or ()) if isinstance(concept, dict) else ():
-        if isinstance(coding, dict) and coding.get("code") == code and isinstance(coding.get("system"), str):
-            return {"system": coding["system"], "code": code}
-    return None
