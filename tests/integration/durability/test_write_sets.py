@@ -103,7 +103,8 @@ async def test_a_write_set_that_the_database_refuses_harms_no_other_in_its_batch
             ws.add(INSERT_THREAD, "thread-3", 0, 1)
         sets.append(ws)
 
-    results = await asyncio.gather(*(writer.commit(ws) for ws in sets), return_exceptions=True)
+    async with asyncio.timeout(20):  # none of them may be left waiting
+        results = await asyncio.gather(*(writer.commit(ws) for ws in sets), return_exceptions=True)
 
     refused = [number for number, result in enumerate(results) if not isinstance(result, Committed)]
     assert refused == [3, 5]
