@@ -46,6 +46,8 @@ class Settings(BaseSettings):
             raise ValueError("sandbox_clock: business time can be set only in the sandbox")
         if not self.sandbox and not self.base_url.startswith("https://"):
             raise ValueError("base_url: must be https outside the sandbox")
+        if not self.sandbox and self.text_service_url is not None and not self.text_service_url.startswith("https://"):
+            raise ValueError("text_service_url: must be https outside the sandbox: it carries her number")
         if self.base_url.endswith("/"):
             raise ValueError("base_url: without a trailing slash")
         if self.database_url.startswith("postgresql://") and not (self.database_reader_url and self.keys_url):
