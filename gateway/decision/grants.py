@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gateway.decision.compiling import Rejected, RejectReason, Resolve, compile_consent
@@ -29,6 +29,10 @@ __all__ = [
     "terms_of",
     "zone_of",
 ]
+
+
+MOST_GRANTS: Final = 20
+"""One conversation names few receivers; a Consent that names more is not one, and gives nothing."""
 
 
 class GrantState(StrEnum):
@@ -133,7 +137,9 @@ def compile_grants(
         if isinstance(terms, Rejected):
             rejected.append(terms)
             continue
-        for actor in permit.actors or ():
+        for actor in dict.fromkeys(permit.actors or ()):  # a receiver named twice is one receiver
+            if len(grants) == MOST_GRANTS:
+                return [], [Rejected(RejectReason.TOO_DEEP, "Consent.provision.provision")]
             unfit = receiver_problem(actor, policy.scopes[terms.scope], policy, party, kind)
             if unfit is not None:
                 rejected.append(Rejected(unfit, permit.path + ".actor"))

@@ -42,6 +42,12 @@ log = structlog.get_logger("gateway.delivery")
 
 LEASE_MS: Final = 30_000
 IN_FLIGHT: Final = 32
+IN_FLIGHT_EACH: Final = 4
+"""Sends under way to one endpoint: a partner that is slow or dark leaves room for every other."""
+
+SEND_SECONDS: Final = 15.0
+"""A whole send, however it drips; well inside the lease."""
+
 FINISH_SEND: Final = update(tables.sends, where=("delivery", "fence"), set=("ended", "outcome"))
 
 _d = tables.deliveries.c
@@ -160,7 +166,11 @@ class Sender:
         release = await parts.release.parcel(permit, claimed.thread, claimed.shelf, named, version=claimed.place, key=claimed.id)
         if not release.parts:
             return "cancelled", "closed"
-        await self._adapter_for(endpoint).deliver(release, self._transport_for(endpoint))
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._adapter_for(endpoint).deliver(release, self._transport_for(endpoint))
+        except TimeoutError:
+            raise TryAgain("too-slow") from None
         return "delivered", None
 
     async def _finish(self, claimed: Delivery, state: str, reason: str | None = None, *, due: int | None = None) -> None:
@@ -199,7 +209,7 @@ class EmbeddedRunner:
         self._timers = timers
         self._sweep = sweep
         self._called = asyncio.Event()
-        self._busy: set[str] = set()
+        self._busy: dict[str, str] = {}  # delivery -> endpoint
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.Task[None] | None = None
 
@@ -229,7 +239,8 @@ class EmbeddedRunner:
             try:
                 await self._timers()
                 for delivery in await self._sender.due():
-                    if delivery.id not in self._busy and len(self._busy) < IN_FLIGHT:
+                    busy = list(self._busy.values())
+                    if delivery.id not in self._busy and len(busy) < IN_FLIGHT and busy.count(delivery.endpoint) < IN_FLIGHT_EACH:
                         self._start(delivery)
             except Exception as error:  # the supervisor's edge: the ledger is looked at again, whatever the trouble was
                 log.error("ledger-unavailable", kind=type(error).__name__)
@@ -239,7 +250,7 @@ class EmbeddedRunner:
                     await self._called.wait()
 
     def _start(self, delivery: Delivery) -> None:
-        self._busy.add(delivery.id)
+        self._busy[delivery.id] = delivery.endpoint
         task = asyncio.create_task(self._one(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -252,7 +263,7 @@ class EmbeddedRunner:
         except Exception as error:  # one delivery's trouble must not stop the ledger; its lease runs out and it is tried again
             log.error("delivery-failed", delivery=delivery.id, kind=type(error).__name__)
         finally:
-            self._busy.discard(delivery.id)
+            self._busy.pop(delivery.id, None)
             self._called.set()
 
 

@@ -74,6 +74,8 @@ def onward(policy: Policy, receiver: Party, grants: Sequence[Grant], at: int) ->
     usable = {
         (row.receiver_kind, row.scope) for row in policy.rows if row.sender_kind == receiver.kind and row.region in ("", receiver.region)
     }
+    if receiver.status_view is StatusView.MINIMAL:
+        usable = set()  # a party with the minimal view learns of no other receiver
     return [
         grant
         for grant in grants
@@ -301,10 +303,10 @@ class ReleaseStep:
         """What an adapter sends: the named versions as they lie on the receiver's shelf, those still readable there."""
         reading = self._shelves.reading_shelf(shelf)
         bodies: list[Part] = []
-        for type_, id_, version in parts:
-            copy = await reading.read(type_, id_, version)
+        for type_, id_, written in parts:
+            copy = await reading.read(type_, id_, written)
             if copy is not None:
-                bodies.append(Part(type_, id_, version, copy.body))
+                bodies.append(Part(type_, id_, written, copy.body))
         return forward(permit, bodies, thread=thread, shelf=shelf, version=version, key=key)
 
     async def message(self, thread: ThreadId, shelf: ShelfId, id_: str) -> tuple[Copy, Json] | None:

@@ -79,8 +79,12 @@ def may_follow_up(grants: list[Grant], party: PartyId, at: int) -> bool:
 
 def channel_for(patient: dict[str, Any], now: datetime) -> SafeContact | None:
     """The text channel that may be used now, if every channel she named leaves it safe."""
-    found = [contact for contact in safe_contacts(patient) if contact.channel == _CHANNEL and contact.usable(now)]
-    return found[0] if found else None
+    contacts = safe_contacts(patient)
+    found = [contact for contact in contacts if contact.channel == _CHANNEL and contact.usable(now)]
+    if not found:
+        return None
+    same = [contact for contact in contacts if contact.address == found[0].address]
+    return found[0] if all(contact.usable(now) for contact in same) else None
 
 
 def zone_of(policy: Policy, party: PartyId) -> ZoneInfo:

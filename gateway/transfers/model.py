@@ -124,7 +124,7 @@ def _table() -> Mapping[tuple[State, State], frozenset[Mover]]:
     allow(Mover.RECEIVER, (State.ACCEPTED,), State.EN_ROUTE)
     allow(Mover.RECEIVER, (State.ACCEPTED, State.EN_ROUTE), State.INTRODUCED)
     allow(Mover.RECEIVER, (State.INTRODUCED,), State.HANDED_OVER)
-    allow(Mover.RECEIVER, (*_MET, State.ACKNOWLEDGED), *_HELD)
+    allow(Mover.RECEIVER, _MET, *_HELD)  # held by a named human, who has accepted: never by nobody
     allow(Mover.RECEIVER, _HELD, State.ACCEPTED, *_HELD)
     allow(Mover.RECEIVER, (*_WAITING, *_MET, *_HELD), State.STOPPED)
     allow(Mover.SENDER, (*_WAITING, *_DECLINES, State.EXPIRED, State.HELD), State.STOPPED)

@@ -14,7 +14,6 @@ from gateway.identity import Caller, ShelfId, shelf_party
 from gateway.oauth.scopes import ActionScope, has_action
 from gateway.parties.model import Policy
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
-from gateway.shelves.copies import reference_id
 from gateway.transfers import clocks
 from gateway.transfers.acts import Act, apply_act, illegal_move, read_act
 from gateway.transfers.asking import ask_for, coding
@@ -94,7 +93,7 @@ async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> None:
             if _sender_sees(work.policy, transfer).final:
                 if asked is not None:
                     raise illegal_move(None, Mover.SENDER)
-            elif transfer.id not in work.moved and (asked is not None or thread in agreed or (mine and thread in people)):
+            elif transfer.id not in work.moved and mine and (asked is not None or thread in agreed or thread in people):
                 priority = transfer.priority
                 if asked is not None:
                     _must_ask_the_same(asked, transfer)
@@ -103,11 +102,15 @@ async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> None:
 
 
 def _must_ask_the_same(asked: Draft, transfer: Transfer) -> None:
-    """A new performer or service is a new transfer: cancel, and send anew."""
+    """A new performer or service is a new transfer: cancel, and send anew.
+
+    The performer is held against what the author itself wrote before: to whom the receiver's own backups have it now is not told.
+    """
     at = asked.entry.at
     findings = []
     say = "This request is with its receiver. To ask somebody else, or for something else, cancel it and send another."
-    if transfer.attempt.address not in {reference_id(performer) for performer in asked.resource.get("performer") or ()}:
+    before = asked.before.resource() if asked.before is not None else {}
+    if asked.resource.get("performer") != before.get("performer"):
         findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.performer"))
     if coding(asked.resource.get("code"), v.SERVICE) != transfer.service:
         findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.code"))

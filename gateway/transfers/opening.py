@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from gateway import vocabulary as v
 from gateway.decision.decide import Ask, Denial, Permit, decide
@@ -23,9 +23,10 @@ from gateway.transfers.recording import released
 from gateway.transfers.routing import addressee, service_of
 from gateway.transfers.work import Stored, Work
 
-__all__ = ["open_transfer"]
+__all__ = ["higher", "open_transfer"]
 
 Json = dict[str, Any]
+_URGENCY: Final = ("routine", "urgent", "asap", "stat")
 
 
 async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, request: Json) -> None:
@@ -116,12 +117,17 @@ def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit
         sender_task=draft.id,
         sender_request=str(request["id"]),
         service=coding(request.get("code"), v.SERVICE) or "",
-        priority=request.get("priority") or "routine",
+        priority=higher(request.get("priority"), draft.resource.get("priority")),
         purposes=caller.purposes,
         opened=work.at,
         closed=None,
         attempt=attempt,
     )
+
+
+def higher(*priorities: str | None) -> str:
+    """The most urgent of what was said; routine where nothing was. A transfer is never slower than its sender asked anywhere."""
+    return max((p for p in priorities if p in _URGENCY), key=_URGENCY.index, default="routine")
 
 
 def _must_perform(address: Address, request: Json, at: str) -> None:
