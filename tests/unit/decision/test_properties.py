@@ -84,7 +84,8 @@ def _slow(resource: Mapping[str, Any], request: ConsentRequest) -> bool:
                 matching.append((depth, "deny"))
             if nested["type"] == "permit" and holds is True and around:
                 matching.append((depth, "permit"))
-            visit(nested, depth + 1, around and holds is True)
+            surely = _holds({**nested, "type": "permit"}, request)  # what stands around a permit matches as a permit does
+            visit(nested, depth + 1, around and surely is True)
 
     visit(resource["provision"], 1, True)
     if matching:
