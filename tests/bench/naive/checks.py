@@ -36,7 +36,9 @@ _REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("Task", "priority"): _PRIORITY,
 }
 _NESTED: Final[Mapping[str, frozenset[str]]] = {
-    "use": frozenset({"usual", "official", "temp", "nickname", "anonymous", "old", "maiden", "home", "work", "mobile", "secondary", "billing"}),
+    "use": frozenset(
+        {"usual", "official", "temp", "nickname", "anonymous", "old", "maiden", "home", "work", "mobile", "secondary", "billing"}
+    ),
     "system": frozenset({"phone", "fax", "email", "pager", "url", "sms", "other"}),
 }
 
@@ -75,7 +77,9 @@ def _uses(items: list[Any], path: str, *, telecom: bool) -> Iterator[Finding]:
     for i, item in enumerate(items):
         for name in ("use", "system") if telecom else ("use",):
             if isinstance(item, dict) and name in item and item[name] not in _NESTED[name]:
-                yield Finding(IssueCode.CODE_INVALID, "This code is not in the value set that FHIR R4 requires here.", f"{path}[{i}].{name}")
+                yield Finding(
+                    IssueCode.CODE_INVALID, "This code is not in the value set that FHIR R4 requires here.", f"{path}[{i}].{name}"
+                )
 
 
 def _path(steps: tuple[int | str, ...]) -> str:
