@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Self
 
 from gateway.audit.entry import Chain
 from gateway.identity import ShelfId, ThreadId
 from gateway.storage import tables
 from gateway.storage.connections import LOST, Connection, Connections, connect
+from gateway.storage.gathering import Gathering
 from gateway.storage.sealing import NewKey
 from gateway.storage.statements import Query, Row, insert
 from gateway.storage.writer import StorageError, accepted, merge
@@ -24,6 +26,9 @@ from gateway.storage.writeset import Snapshot, Stale, WriteSet
 __all__ = ["PostgresDatabase", "PostgresKeys"]
 
 _INSERT_KEY: Final = insert(tables.keys, unless_there=True).postgres
+_KEYS: Final = (
+    "SELECT k.thread, k.shelf, k.wrapped FROM keys k JOIN unnest($1::text[], $2::text[]) w(t, s) ON k.thread = w.t AND k.shelf = w.s"
+)
 _SHELF: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 
 
@@ -32,6 +37,7 @@ class PostgresKeys:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._wanted = Gathering(self._fetch)
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -39,8 +45,12 @@ class PostgresKeys:
         return cls(await Connections.open(url, 4))
 
     async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
-        found = await self._connections.fetch("SELECT wrapped FROM keys WHERE thread = $1 AND shelf = $2", (thread, shelf))
-        return found[0][0] if found else None
+        return await self._wanted.ask((thread, shelf))
+
+    async def _fetch(self, wanted: Sequence[tuple[ThreadId, ShelfId]]) -> Sequence[bytes | None]:
+        found = await self._connections.fetch(_KEYS, ([t for t, _ in wanted], [s for _, s in wanted]))
+        wrapped = {(row[0], row[1]): row[2] for row in found}
+        return [wrapped.get(key) for key in wanted]
 
     async def put(self, new: Sequence[NewKey]) -> None:
         """Make keys durable before what they seal is committed."""
@@ -67,6 +77,7 @@ class PostgresDatabase:
         self._reader = reader
         self._keys = keys
         self._session: Connection | None = None
+        self._gathered: dict[Query, Gathering[Mapping[str, Any], list[Row]]] = {}
 
     @classmethod
     async def open(cls, writer_url: str, reader_url: str, keys: PostgresKeys) -> Self:
@@ -79,12 +90,23 @@ class PostgresDatabase:
     async def shelf_rows(self, shelf: str, query: Query, params: Mapping[str, Any]) -> list[Row]:
         given = {"shelf": shelf, **params}
         if query.routine is not None:
-            return [tuple(row) for row in await self._reader.fetch(*query.call(given))]
+            if query not in self._gathered:
+                self._gathered[query] = Gathering(partial(self._call, query))
+            return await self._gathered[query].ask(given)
         if _SHELF.fullmatch(shelf) is None:  # it stands in the text below
             raise StorageError("shelf")
         async with self._reader.transaction(f"BEGIN; SELECT set_config('app.shelf', '{shelf}', true)") as db:
             text, values = query.postgres(given)
             return [tuple(row) for row in await db.fetch(text, *values)]
+
+    async def _call(self, query: Query, asked: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
+        """Many reads of one kind, each narrowed to its own shelf; in the order asked."""
+        answers: list[list[Row]] = [[] for _ in asked]
+        for number, shelf, *row in await self._reader.fetch(*query.call(asked)):
+            if shelf != asked[number - 1]["shelf"]:  # it can't be; if it is, nobody gets anything
+                raise StorageError("shelf")
+            answers[number - 1].append(tuple(row))
+        return answers
 
     async def transact(self, members: Sequence[WriteSet], chain: Chain) -> list[Stale | None]:
         try:

@@ -6,6 +6,7 @@ from the table definitions, so that a batch of any size is one statement (Postgr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,8 @@ _POSTGRES = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy lea
 class Query:
     """A select with named parameters (`bindparam`); constants written in it are kept with it.
 
-    With a `routine` it is on PostgreSQL a function of that name (`shelf_routine`), so that one round trip sets the shelf and reads it.
+    With a `routine` it is on PostgreSQL a function of that name (`shelf_routine`): one round trip sets the shelf and reads it, for as many
+    reads as are waiting.
     """
 
     def __init__(self, select: Select[Any], *, routine: str | None = None) -> None:
@@ -60,26 +62,30 @@ class Query:
         _, order, _ = self._postgres
         return f"SELECT * FROM {self.routine}({', '.join(f'${i}' for i in range(1, len(order) + 1))})", order
 
-    def call(self, params: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        """The text for asyncpg that calls the routine, and the values in its order."""
+    def call(self, asked: Sequence[Mapping[str, Any]]) -> tuple[str, list[list[Any]]]:
+        """The text for asyncpg that calls the routine for many sets of parameters at once, and the values as one list a parameter."""
         text, order = self._call
-        return text, [params[name] for name in order]
+        return text, [[params[name] for params in asked] for name in order]
 
     def shelf_routine(self) -> str:
-        """The definition of the routine: it narrows its own transaction to the shelf given, then reads as whoever calls it.
+        """The definition of the routine: for each set of parameters it narrows its own transaction to that shelf, then reads.
 
-        SECURITY INVOKER is PostgreSQL's default: the row-level policy on the caller's role stays in force.
+        Each row says first which set it answers (from 1) and on which shelf it lies. SECURITY INVOKER is PostgreSQL's default: the
+        row-level policy on the caller's role stays in force, and compares with the shelf just set.
         """
         text, order, constants = self._postgres
         if self.routine is None or constants or "shelf" not in order:
             raise ValueError("a routine has a name and a shelf, and takes all its values as parameters")
         types = {name: bound.type for name, bound in self._select.compile(dialect=_POSTGRES).binds.items()}
-        given = ", ".join(_type(types[name]) for name in order)
+        given = ", ".join(f"{_type(types[name])}[]" for name in order)
         columns = ", ".join(f'"{column.name}" {_type(column.type)}' for column in self._select.selected_columns)
+        shelf = f"${order.index('shelf') + 1}[i]"
+        read = re.sub(r"\$([0-9]+)", r"$\1[i]", text).replace("SELECT ", f"SELECT i, {shelf}, ", 1)
         return (
-            f"CREATE FUNCTION {self.routine}({given}) RETURNS TABLE ({columns}) LANGUAGE plpgsql VOLATILE AS $routine$\n"
-            "#variable_conflict use_column\n"
-            f"BEGIN\nPERFORM set_config('app.shelf', ${order.index('shelf') + 1}, true);\nRETURN QUERY {text};\nEND\n$routine$"
+            f"CREATE FUNCTION {self.routine}({given}) RETURNS TABLE (asked int, on_shelf text, {columns})"
+            " LANGUAGE plpgsql VOLATILE AS $routine$\n#variable_conflict use_column\n"
+            "BEGIN\nFOR i IN 1 .. cardinality($1) LOOP\n"
+            f"PERFORM set_config('app.shelf', {shelf}, true);\nRETURN QUERY {read};\nEND LOOP;\nEND\n$routine$"
         )
 
 
