@@ -36,6 +36,9 @@ REFERRING: Final = 0.5
 """Seconds, on average half of it, between a worker's acts; and between two referrals, which make work for everybody else."""
 
 ABANDON: Final = 0.25
+PATIENCE: Final = 40.0
+"""Seconds within which every request must be answered once no process is killed any more."""
+
 NEXT: Final[Mapping[str, str]] = {
     "offered": "acknowledged",
     "backup-offered": "acknowledged",
@@ -105,36 +108,41 @@ class Party:
         id_, content = f"{self.name}-{self._number}", orjson.dumps(body)
         headers = {"content-type": kind, "x-request-id": id_}
         self._journal.write("sent", id=id_, method=method, path=path, body=content.decode(), kind=kind)
-        while True:
-            try:
-                await self._client.access_token()
-                token_held = True
-            except (httpx.TransportError, SmartClientError):
-                token_held = False
-            if not token_held:
-                await asyncio.sleep(0.05)
-                continue
-            try:
-                response = await self._client.request(method, path, content=content, headers=headers)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, SmartClientError):
-                await asyncio.sleep(0.05)  # it never left
-                continue
-            except httpx.TransportError:
+        met = ""
+        while not self._overdue():
+            answer, met, on_its_way = await self._try(method, path, content, headers)
+            if answer is not None and answer.is_success:
+                self._journal.write("done", id=id_, **answered(answer))
+                return answer
+            if answer is not None and answer.status_code != 503:
+                self._journal.write("refused", id=id_, status=answer.status_code)
+                return None
+            if on_its_way:
                 self._counters.add(self._slot)
-                self._journal.write("cut", id=id_)
+                self._journal.write("cut", id=id_, met=met)
                 if self.chance.random() < ABANDON:
                     self._journal.write("abandoned", id=id_)
                     return None
-                continue
-            if response.status_code == 503:
-                self._journal.write("unavailable", id=id_)
-                await asyncio.sleep(0.05)
-                continue
-            if not response.is_success:
-                self._journal.write("refused", id=id_, status=response.status_code)
-                return None
-            self._journal.write("done", id=id_, **answered(response))
-            return response
+            await asyncio.sleep(0.05)
+        self._journal.write("unanswered", id=id_, met=met)
+        return None
+
+    async def _try(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> tuple[httpx.Response | None, str, bool]:
+        """The answer; or None, what was met instead, and whether the request may have reached the hub."""
+        try:
+            await self._client.access_token()
+        except (httpx.TransportError, SmartClientError) as error:
+            return None, f"no token: {type(error).__name__}", False
+        try:
+            answer = await self._client.request(method, path, content=content, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, SmartClientError) as error:
+            return None, type(error).__name__, False
+        except httpx.TransportError as error:
+            return None, type(error).__name__, True
+        return answer, str(answer.status_code), False
+
+    def _overdue(self) -> bool:
+        return self.stopping and time.time() - self._stop.stat().st_mtime > PATIENCE
 
     async def act(self, task: Json) -> None:
         """The next step with a Task that was sent to this party, and sometimes a referral onward."""

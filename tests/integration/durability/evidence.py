@@ -132,7 +132,9 @@ def check_promises(found: Evidence) -> None:
 
 
 def check_nothing_unasked(found: Evidence) -> None:
-    """Whatever the hub did, somebody had sent; a refused request did nothing."""
+    """Whatever the hub did, somebody had sent; a refused request did nothing; every other was answered in the end."""
+    unanswered = [(line["id"], line["met"]) for _, line in found.events("unanswered")]
+    assert not unanswered, f"sent again and again, and never answered: {unanswered}"
     sent = {(shelf, line["id"]) for shelf, line in found.events("sent")}
     refused = {(shelf, line["id"]) for shelf, line in found.events("refused")}
     assert found.requests.keys() <= sent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -28,13 +29,18 @@ __all__ = ["ROOT", "HubFiles", "HubProcess", "free_port", "spawn"]
 Json = dict[str, Any]
 ROOT: Final = Path(__file__).resolve().parents[3]
 READY: Final = 30.0
+EPHEMERAL: Final = 32_768
+"""Where Linux begins to take the ports of outgoing connections. A client that keeps calling a port above it while nobody listens
+there may be given that very port, and would be connected to itself."""
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nothing listens on, and that no outgoing connection is given while the server on it is down."""
+    while True:
+        port = random.randrange(20_000, EPHEMERAL)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def spawn(module: str, *arguments: str, log: IO[bytes], **environment: str) -> subprocess.Popen[bytes]:

@@ -134,7 +134,7 @@ def test_nothing_is_lost_doubled_or_unaudited_when_the_hub_is_killed(
             _kill_often(run, hub, kills)
             (run.folder / "stop").touch()
             for name, client in clients.items():
-                assert client.wait(60) == 0, (run.folder / f"{name}.log").read_text()[-2000:]
+                assert client.wait(90) == 0, (run.folder / f"{name}.log").read_text()[-2000:]
         killing = time.monotonic() - started
         found = _evidence(run, request)
         _wait(lambda: not found.ask("SELECT 1 FROM deliveries WHERE state IN ('queued', 'sending') LIMIT 1"), 90, "an empty ledger")
