@@ -155,7 +155,7 @@ def _kill_often(run: Run, hub: HubProcess, kills: int) -> None:
     give_up = time.monotonic() + kills * SLOWEST_KILL
     while run.kills < kills:
         assert time.monotonic() < give_up, f"only {run.kills} kills hit anything"
-        time.sleep(0.05 + chance.random() * 0.8)
+        time.sleep(0.05 + chance.random() * 0.5)
         before = run.counters.read()
         hub.kill()
         if chance.random() < 0.125:
