@@ -84,7 +84,7 @@ def _slow(resource: Mapping[str, Any], request: ConsentRequest) -> bool:
                 matching.append((depth, "deny"))
             if nested["type"] == "permit" and holds is True and around:
                 matching.append((depth, "permit"))
-            surely = _holds({**nested, "type": "permit"}, request)  # what stands around a permit matches as a permit does
+            surely = _holds(nested, request, surely=True)  # what stands around a permit matches as a permit does
             visit(nested, depth + 1, around and surely is True)
 
     visit(resource["provision"], 1, True)
@@ -94,7 +94,7 @@ def _slow(resource: Mapping[str, Any], request: ConsentRequest) -> bool:
     return bool(resource["policyRule"]["coding"][0]["code"] == "OPTIN")
 
 
-def _holds(rule: Mapping[str, Any], r: ConsentRequest) -> Truth:
+def _holds(rule: Mapping[str, Any], r: ConsentRequest, *, surely: bool = False) -> Truth:
     """All attributes of one provision: False beats unknown beats True."""
     parts: list[Truth] = []
     deny = rule["type"] == "deny"
@@ -120,7 +120,7 @@ def _holds(rule: Mapping[str, Any], r: ConsentRequest) -> Truth:
         codes = {c["code"] for c in rule["purpose"]}
         if deny and "TREAT" in codes:
             codes |= {"COC", "ERTREAT"}
-        meets = bool(r.purposes & codes) if deny else r.purposes <= codes
+        meets = bool(r.purposes & codes) if deny and not surely else r.purposes <= codes
         parts.append(None if not r.purposes else meets)
     if "period" in rule:
         starts, ends = (rule["period"].get(k) for k in ("start", "end"))
