@@ -29,7 +29,7 @@ class Job:
     """What to send, how often at once and for how long.
 
     `paths` are taken in turn; a `body` is sent with a new alias and request id each time. `server` is the process whose processor time
-    is read before and after.
+    is read before and after. With a `count` that many requests are sent, however long it takes, and nothing is timed.
     """
 
     port: int
@@ -43,6 +43,7 @@ class Job:
     body: str | None = None
     label: str = "l"
     server: int = 0
+    count: int = 0
 
 
 @dataclass(slots=True)
@@ -61,6 +62,8 @@ def requests(job: Job) -> Iterator[bytes]:
     """The bytes of each request."""
     common = f"Host: 127.0.0.1\r\nAuthorization: Bearer {job.token}\r\nAccept: application/fhir+json\r\n"
     if job.body is None:
+        if not job.paths:
+            raise ValueError("a job needs a path")
         ready = [f"{job.method} {path} HTTP/1.1\r\n{common}\r\n".encode() for path in job.paths]
         yield from itertools.cycle(ready)
     template = (job.body or "").encode()
@@ -121,13 +124,17 @@ class _Load:
         self._job = job
         self._requests = requests(job)
         self._open = job.in_flight
+        self._sent = 0
         self._counting = False
         self._over = False
         self.measured = Measured()
         self.done = asyncio.Event()
 
     def next(self) -> bytes | None:
-        return None if self._over else next(self._requests)
+        if self._over or (self._job.count and self._sent == self._job.count):
+            return None
+        self._sent += 1
+        return next(self._requests)
 
     def answered(self, status: int, micros: int, raw: bytes) -> None:
         if self._over:
@@ -148,6 +155,10 @@ class _Load:
         loop = asyncio.get_running_loop()
         for _ in range(self._job.in_flight):
             await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._job.port)
+        if self._job.count:
+            self._counting = True
+            await self.done.wait()
+            return self.measured
         await asyncio.sleep(self._job.warm)
         self._counting, began, busy = True, time.perf_counter(), _busy(self._job.server)
         await asyncio.sleep(self._job.seconds)
