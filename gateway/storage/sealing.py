@@ -23,7 +23,7 @@ from gateway.identity import ShelfId, ThreadId
 __all__ = ["DataKey", "KeyDestroyed", "KeyStore", "Keyring", "NewKey", "place"]
 
 _NONCE: Final = 12
-_CACHE: Final = 20_000
+_CACHE: Final = 4_000
 _CACHE_SECONDS: Final = 1.0
 """A key is forgotten this soon, so that one destroyed by another process is gone here too within a second."""
 
