@@ -8,10 +8,11 @@ import itertools
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
+from sqlalchemy import Table, func, select
 
 from gateway.identity import ClientId
 from gateway.oauth.keys import SigningKeys
@@ -30,6 +32,7 @@ from gateway.oauth.tokens import AccessTokens
 from gateway.parties.load import load_policy
 from gateway.settings import Settings
 from gateway.storage.migrate import migrate_postgres
+from gateway.storage.tables import keys_metadata
 from gateway.testing.postgres import PostgresServer, Role, create_roles
 from tests.bench.load import Job, Measured
 from tests.integration.world import settings_for
@@ -153,6 +156,21 @@ class Stand:
         if self._postgres is not None and server.settings.sqlite_path is None:
             self._postgres.execute("ANALYZE", urlsplit(server.settings.database_url).path[1:])
 
+    def rows(self, server: Server, wanted: Sequence[Table]) -> dict[str, int]:
+        """How many rows each table has, in the hub's database or its key store."""
+        path = server.settings.sqlite_path
+        counts: dict[str, int] = {}
+        for table in wanted:
+            count = str(select(func.count()).select_from(table))
+            if path is not None:
+                file = path.with_suffix(".keys.db") if table.metadata is keys_metadata else path
+                with contextlib.closing(sqlite3.connect(file)) as connection:
+                    [(counts[table.name],)] = connection.execute(count)
+            elif self._postgres is not None:
+                url = server.settings.keys_url if table.metadata is keys_metadata else server.settings.database_url
+                counts[table.name] = int(self._postgres.execute(count, urlsplit(url or "").path[1:]))
+        return counts
+
     def stop(self, server: Server) -> None:
         """End a server now."""
         _end(server.process)
@@ -224,13 +242,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def served(stand: Stand, build: Build, database: Database) -> Iterator[Server]:
-    """A server for the length of a block."""
-    server = stand.start(build, database)
-    try:
-        yield server
-    finally:
-        stand.stop(server)
