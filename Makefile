@@ -31,7 +31,7 @@ help: ## Show this list
 	@echo "make check    lint, format, types, import rules, architecture"
 	@echo "make format   put the code into its one format"
 	@echo "make test-ci  run the long tests that 'make test' leaves out"
-	@echo "make bench    measure throughput and latency against the naive build"
+	@echo "make bench    measure throughput, latency, start and memory against the naive build (ARGS=\"--quick --check\")"
 	@echo "make soak     run the long mixed load"
 	@echo "make lock     bring requirements/*.lock up to pyproject.toml, keeping versions (ARGS=--upgrade for the newest)"
 	@echo "make clean    remove .venv, caches and what the demo wrote"
@@ -63,7 +63,7 @@ format: $(VENV)/.dev.stamp
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev.stamp
-	@$(BIN)/python -m pytest -m bench -s tests/bench $(ARGS)
+	@$(BIN)/python -m tests.bench.run $(ARGS)
 
 soak: $(VENV)/.dev.stamp
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
