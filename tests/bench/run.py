@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     plan = QUICK if given.quick else FULL
     rounds = given.rounds or plan.rounds
-    console = Console()
+    console = Console(width=max(100, Console().width))
     cells = []
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder, Stand(Path(folder)) as stand:
         for database in plan.databases:
