@@ -115,7 +115,7 @@ async def test_an_expired_token_is_replaced_by_the_client() -> None:
     async with running() as server:
         partner = server.partner()
         first = await partner.access_token()
-        server.hub.revocations.revoke(server.hub.tokens.verify(first).token_id, time.time() + 300)
+        await server.hub.revocations.revoke(server.hub.tokens.verify(first).token_id, time.time() + 300)
         assert (await partner.request("GET", "Task/1")).status_code == 200
         assert await partner.access_token() != first
 

@@ -159,10 +159,10 @@ def test_a_token_ends_at_its_expiry_also_when_remembered() -> None:
     assert refusal(hub, token) is IssueCode.EXPIRED
 
 
-def test_a_revoked_token_or_disabled_client_is_refused_at_once() -> None:
+async def test_a_revoked_token_or_disabled_client_is_refused_at_once() -> None:
     hub = world()
     token, other = issue(hub), issue(hub)
-    hub.revocations.revoke(hub.tokens.verify(token).token_id, NOW + 300)
+    await hub.revocations.revoke(hub.tokens.verify(token).token_id, NOW + 300)
     assert refusal(hub, token) is IssueCode.LOGIN
     assert passes(hub, other)
     hub.revocations.disable("alpha-system")
@@ -172,11 +172,11 @@ def test_a_revoked_token_or_disabled_client_is_refused_at_once() -> None:
     assert refusal(hub, token) is IssueCode.LOGIN
 
 
-def test_revocations_forget_tokens_that_have_expired_anyway() -> None:
+async def test_revocations_forget_tokens_that_have_expired_anyway() -> None:
     hub = world()
-    hub.revocations.revoke("old", NOW + 10)
+    await hub.revocations.revoke("old", NOW + 10)
     hub.clock.at = NOW + 20
-    hub.revocations.revoke("new", NOW + 300)
+    await hub.revocations.revoke("new", NOW + 300)
     assert not hub.revocations.is_revoked("old", "any") and hub.revocations.is_revoked("new", "any")
 
 
