@@ -127,6 +127,7 @@ class _explained:
         from pydantic import ValidationError
 
         from gateway.parties.errors import ConfigurationError
+        from gateway.storage.revisions import WrongSchema
         from gateway.storage.sqlite import AlreadyRunning
         from gateway.storage.writer import StorageError
 
@@ -144,6 +145,9 @@ class _explained:
         if isinstance(error, AlreadyRunning):
             say = "One SQLite file serves one process: stop that one, or use PostgreSQL."
             typer.echo(f"Another server process has this database: {error}. {say}", err=True)
+            raise typer.Exit(1)
+        if isinstance(error, WrongSchema):
+            typer.echo(str(error), err=True)
             raise typer.Exit(1)
         if isinstance(error, StorageError | OSError) or type(error).__module__.startswith("asyncpg."):
             typer.echo(f"The database could not be opened ({type(error).__name__}).", err=True)
