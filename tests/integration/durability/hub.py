@@ -96,6 +96,12 @@ class HubProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = (files.folder / "hub.log").open("ab")
 
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and return once it serves. Raises AssertionError with the end of its log."""
         self.begin()

@@ -1,0 +1,31 @@
+"""A running hub for a folder's tests, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.hub import SmartHub, running_hub
+from tests.clients.wire import Wire
+from tests.integration.conftest import migrated, postgres_settings
+
+__all__ = ["migrated", "smart_hub", "wire"]
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def smart_hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartHub]:
+    """`gateway serve` in a process of its own."""
+    database = {}
+    if request.param == "postgres":
+        database = postgres_settings(request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated"))
+    with running_hub(tmp_path_factory.mktemp("hub"), database) as hub:
+        yield hub
+
+
+@pytest.fixture
+def wire(smart_hub: SmartHub) -> Iterator[Wire]:
+    """A connection to it."""
+    opened = smart_hub.wire()
+    yield opened
+    opened.close()
