@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,12 @@ class Settings(BaseSettings):
     base_url: str = Field("http://127.0.0.1:8000", description="The address under which partners reach the hub, without a trailing slash.")
     host: str = Field("127.0.0.1", description="The address the server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="The port the server listens on.")
+    tls_certificate: Path | None = Field(None, description="The server's certificate chain (PEM): with its key, the server speaks TLS.")
+    tls_key: Path | None = Field(None, description="The private key (PEM) of the server's certificate.")
+    tls_client_ca: Path | None = Field(None, description="Who may certify clients (PEM): with it, clients are asked for a certificate.")
+    tls_client_required: bool = Field(False, description="Refuse TLS connections without a client certificate.")
+    trusted_proxies: list[str] | None = Field(None, description="Addresses or networks of the proxies whose headers about clients count.")
+    certificate_header: str | None = Field(None, description="The header in which a trusted proxy puts the client's certificate.")
     database_url: str = Field("sqlite:///var/gateway.db", description="sqlite:///PATH, or postgresql://... for the writing role.")
     database_reader_url: str | None = Field(None, description="PostgreSQL: the reading role, bound by row-level security.")
     database_owner_url: str | None = Field(None, description="PostgreSQL: the owner, used by `gateway migrate` alone.")
@@ -48,6 +55,18 @@ class Settings(BaseSettings):
             raise ValueError("base_url: must be https outside the sandbox")
         if not self.sandbox and self.text_service_url is not None and not self.text_service_url.startswith("https://"):
             raise ValueError("text_service_url: must be https outside the sandbox: it carries her number")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate: the certificate and tls_key go together")
+        if self.tls_certificate is not None and not self.base_url.startswith("https://"):
+            raise ValueError("base_url: must be https when the server speaks TLS")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca: needs tls_certificate and tls_key")
+        if self.tls_client_required and self.tls_client_ca is None:
+            raise ValueError("tls_client_required: needs tls_client_ca")
+        if self.certificate_header is not None and not self.trusted_proxies:
+            raise ValueError("certificate_header: needs trusted_proxies, or anybody could set it")
+        if not all(_is_network(proxy) for proxy in self.trusted_proxies or ()):
+            raise ValueError("trusted_proxies: each must be an address or a network, such as 10.0.0.5 or 10.0.0.0/24")
         if self.base_url.endswith("/"):
             raise ValueError("base_url: without a trailing slash")
         if self.database_url.startswith("postgresql://") and not (self.database_reader_url and self.keys_url):
@@ -60,6 +79,14 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path | None:
         """The SQLite file, if that is the database."""
         return Path(self.database_url.removeprefix("sqlite:///")) if self.database_url.startswith("sqlite:///") else None
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def load_settings() -> Settings:

@@ -19,6 +19,7 @@ __all__ = [
     "Agreement",
     "BackupStep",
     "Basis",
+    "Binding",
     "ClassRule",
     "Client",
     "ClockRule",
@@ -297,6 +298,14 @@ class DataClass:
     live: bool  # alias, language ... follow changes; needs, reason ... are snapshots
 
 
+class Binding(StrEnum):
+    """What a client's tokens must be bound to, so that a stolen one is worth nothing."""
+
+    NONE = "none"
+    DPOP = "dpop"  # a key that the client proves with each request (RFC 9449)
+    MTLS = "mtls"  # the certificate of its TLS connection (RFC 8705 section 3)
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """A registered OAuth client: one token, one shelf."""
@@ -310,6 +319,9 @@ class Client:
     scopes: frozenset[str]  # action scopes and SMART v2 scopes it may ask for
     jwks_url: str | None
     jwks: Mapping[str, object] | None
+    binding: Binding = Binding.NONE
+    colocated: str | None = None  # the kind of party whose room or device its staff share (R17)
+    manages_tokens: bool = False  # may introspect and revoke the tokens of its party's other clients
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from gateway.identity import ClientId, PartyId, ShelfId, shelf_party
 from gateway.parties.codes import CodeBook
 from gateway.parties.errors import Mistakes
 from gateway.parties.manifests import Member
-from gateway.parties.model import Client, Endpoint, Transport
+from gateway.parties.model import Binding, Client, Endpoint, Transport
 from gateway.parties.yaml_lines import Document, Place
 
 __all__ = ["Registry", "compile_registry"]
@@ -75,6 +75,9 @@ class _Compiler:
                 scopes=frozenset(item["scopes"]),
                 jwks_url=url,
                 jwks=keys,
+                binding=Binding(item.get("binding", Binding.NONE)),
+                colocated=item.get("colocated"),
+                manages_tokens=item.get("manages-tokens", False),
             )
         return result
 

@@ -61,6 +61,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a port beyond ports": ({**PRODUCTION, "port": 70_000}, "port"),
     "no sweep": ({**PRODUCTION, "sweep_seconds": 0}, "sweep_seconds"),
     "no lease": ({**PRODUCTION, "lease_seconds": 0}, "lease_seconds"),
+    "a certificate without its key": ({**PRODUCTION, "tls_certificate": "c.pem"}, "tls_certificate"),
+    "a key without its certificate": ({**PRODUCTION, "tls_key": "k.pem"}, "tls_certificate"),
+    "http with TLS": ({"sandbox": True, "tls_certificate": "c.pem", "tls_key": "k.pem"}, "base_url"),
+    "clients certified without TLS": ({**PRODUCTION, "tls_client_ca": "ca.pem"}, "tls_client_ca"),
+    "certificates required of nobody": (
+        {**PRODUCTION, "tls_certificate": "c.pem", "tls_key": "k.pem", "tls_client_required": True},
+        "tls_client_required",
+    ),
+    "a certificate header for everybody": ({**PRODUCTION, "certificate_header": "client-cert"}, "certificate_header"),
+    "a proxy that is no address": ({**PRODUCTION, "trusted_proxies": ["proxy.example"]}, "trusted_proxies"),
     "a setting that is none": ({**PRODUCTION, "sandboks": True}, "sandboks"),
 }
 
