@@ -296,7 +296,7 @@ class Replay:
             if seen.link is not None:
                 accounted.add(seen.link[:2])
             if seen.position < proven:
-                self._add(seen.fault(FaultKind.LABEL, "the index beside it is wrong; content and order are proven right"))
+                self._add(self._wrongly_labelled(seen))
                 if seen.place in lost:
                     lost.remove(seen.place)
             elif seen.index in lost:
@@ -307,9 +307,16 @@ class Replay:
         for seen in self._places.doubled:
             if seen.link is not None:
                 accounted.add(seen.link[:2])
-            kind = FaultKind.LABEL if seen.position < proven else FaultKind.ADDED
-            self._add(seen.fault(kind, "one of two lines that claim this index"))
+            if seen.position >= proven:
+                self._add(seen.fault(FaultKind.ADDED, "one of two lines that claim this index"))
+            elif seen.position != seen.index:
+                self._add(self._wrongly_labelled(seen))
         return accounted
+
+    @staticmethod
+    def _wrongly_labelled(seen: _Seen) -> Fault:
+        """Named by where it stands, which is proven, not by the index it claims."""
+        return seen.fault(FaultKind.LABEL, "the index beside it is wrong; content and order are proven right", index=seen.position)
 
     def _name(self, open_indexes: list[int]) -> dict[int, tuple[str | None, int | None]]:
         """Which writer's missing number belongs at which open index, where only one answer fits; fills gaps by doing so."""

@@ -123,6 +123,14 @@ def test_any_flipped_bit_is_found_and_the_entry_named(bit: int) -> None:
         assert any(fault.line == line + 1 for fault in report.faults), report.lines()
 
 
+@pytest.mark.parametrize("claimed", [7, 9, 11])
+def test_a_wrong_index_beside_proven_content_is_named_by_where_the_line_stands(claimed: int) -> None:
+    lines = list(LINES)
+    lines[ENTRIES_AT + 8] = re.sub(rb'"index":8\b', b'"index":%d' % claimed, lines[ENTRIES_AT + 8])
+    report = check(lines)
+    assert [(fault.kind, fault.index) for fault in report.faults if fault.line == ENTRIES_AT + 9] == [(FaultKind.LABEL, 8)]
+
+
 @given(writers, st.data())
 def test_changed_content_is_named_with_writer_and_number(order: list[str], data: st.DataObject) -> None:
     log = make_log(order, [len(order)])
