@@ -119,7 +119,7 @@ def test_scopes_that_are_not_registered_are_not_granted(smart_hub: SmartHub, wir
 
 
 def test_what_the_kits_want_otherwise_is_listed(smart_hub: SmartHub, wire: Wire) -> None:
-    """docs/DIVERGENCES.md names each test of the kits that this hub can't pass as it stands, or that differs from how SMART is used here."""
+    """docs/DIVERGENCES.md names each test of the kits that this hub can't pass, or that differs from how SMART is used here."""
     page = (ROOT / "docs" / "DIVERGENCES.md").read_text()
     section = page.partition("### The Inferno kits")[2].partition("\n#")[0]
     for test in ("well_known_capabilities_stu2", "smart_backend_services_auth_request_success", "smart_backend_services_token_tls_version"):
