@@ -16,6 +16,7 @@ from gateway.storage.reads import ROUTINES
 __all__ = ["keys_grants", "main_grants"]
 
 _ROLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_REMOVABLE: Final = frozenset({"assertions", "requests", "registrations", "revoked_tokens", "workers"})
 _APPEND_ONLY: Final = frozenset({"audit_entries", "audit_leaves", "audit_writers", "audit_checkpoints"})
 
 
@@ -42,7 +43,7 @@ def main_grants(reader: str, writer: str) -> Iterator[str]:
         if table.name == "copies":
             continue
         changing = "" if table.name in _APPEND_ONLY else ", UPDATE"
-        removing = ", DELETE" if table.name in ("assertions", "requests") else ""
+        removing = ", DELETE" if table.name in _REMOVABLE else ""
         yield f"GRANT SELECT, INSERT{changing}{removing} ON {table.name} TO {writer}"
 
 

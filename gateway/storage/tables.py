@@ -207,6 +207,73 @@ Index("assertions_expires", assertions.c.expires)
 
 epochs: Final = Table("epochs", metadata, _text("name"), _int("value"), PrimaryKeyConstraint("name"))
 
+registrations: Final = Table(
+    "registrations",
+    metadata,
+    _text("kind"),  # client, endpoint
+    _text("id"),  # client id, or shelf
+    _text("party"),
+    _text("entry"),  # JSON, as the registry file has it; public keys are rows of their own
+    _int("changed"),  # real time
+    PrimaryKeyConstraint("kind", "id"),
+)
+
+registration_keys: Final = Table(
+    "registration_keys",
+    metadata,
+    _text("client"),
+    _text("kid"),
+    _text("jwk"),  # JSON, public
+    _int("added"),  # real time
+    _int("ends", null=True),  # real time: not accepted from then on
+    PrimaryKeyConstraint("client", "kid"),
+)
+
+standings: Final = Table(
+    "standings",
+    metadata,
+    _text("kind"),  # party, client
+    _text("id"),
+    _text("state"),  # enabled, disabled
+    _int("tokens_from"),  # real time: older access tokens do not count
+    _int("changed"),  # real time
+    PrimaryKeyConstraint("kind", "id"),
+)
+
+client_uses: Final = Table(
+    "client_uses",
+    metadata,
+    _text("client"),
+    _text("kid"),  # "" when no key of the client was named
+    _int("used"),  # real time; 0 = never
+    _int("uses"),
+    _int("failed"),  # real time; 0 = never
+    _int("failures"),
+    PrimaryKeyConstraint("client", "kid"),
+)
+
+revoked_tokens: Final = Table(
+    "revoked_tokens",
+    metadata,
+    _text("token"),  # jti, never the token
+    _int("expires"),  # real time
+    _int("number"),  # the epoch "revocations" when it was written
+    PrimaryKeyConstraint("token"),
+)
+Index("revoked_tokens_number", revoked_tokens.c.number)
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    _text("id"),
+    _int("seen"),  # real time
+    _int("registrations"),  # epochs that it has taken up
+    _int("configuration"),
+    _text("policy"),  # version in force there
+    _text("problem", null=True),  # why it did not take up the newest files
+    PrimaryKeyConstraint("id"),
+)
+
 reviews: Final = Table(
     "reviews",
     metadata,
