@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from gateway.decision.grants import Grant
 from gateway.parties.model import Party, Service
 
-__all__ = ["Ask"]
+__all__ = ["Ask", "Said"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a sender says in the request itself, on which some rows depend: her age band, and the yes-or-no classes answered yes."""
+
+    age_band: str | None = None
+    yes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +26,7 @@ class Ask:
     `receiver_unit` and `receiver_role` are those of the address the transfer is offered to.
     `basis` is a legal basis that a named person stated: without one only rows that rest on consent are tried.
     `reached` are states the transfer has been in, for one that has left the straight course.
+    `said` is None when a transfer that was already offered is decided again: it was looked at then, and `minimize` holds on to it.
     `recalled` are ids of grants whose withdrawal the sender was itself told of.
     """
 
@@ -36,3 +45,4 @@ class Ask:
     needs: frozenset[str] = frozenset()
     reached: frozenset[str] = frozenset()
     recalled: frozenset[str] = frozenset()
+    said: Said | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from gateway.decision.agreement import NotJoined, find_agreement
-from gateway.decision.ask import Ask
+from gateway.decision.ask import Ask, Said
 from gateway.decision.basis import BasisOff, usable_basis
 from gateway.decision.explain import Gate, Note, Step, Trace
 from gateway.decision.grants import Grant
@@ -21,11 +22,12 @@ from gateway.decision.plan import PolicyIndex, RowPlan, index_of
 from gateway.parties.model import Agreement, Basis, ClassRule, MatrixRow, Policy
 from gateway.problems import Refusal
 
-__all__ = ["COURSE", "Ask", "Denial", "Gate", "Grant", "Permit", "decide"]
+__all__ = ["COURSE", "Ask", "Denial", "Gate", "Grant", "Permit", "Said", "decide"]
 
 COURSE: Final = ("offered", "delivered", "acknowledged", "accepted", "en-route", "introduced", "handed-over")
 """The states of a transfer that goes well, in order (DOMAIN 4c); a class released `from` one of them also goes in the later ones."""
 
+_MS: Final = timedelta(milliseconds=1)
 _PLACE: Final = {state: i for i, state in enumerate(COURSE)}
 
 
@@ -34,7 +36,7 @@ class Permit:
     """What may go. `classes` are those present or made by the hub, each with what is allowed of it.
 
     `withheld` are those present that stay behind, each with its `Note`. `purpose` is the one under which it goes; `ends` the earliest
-    end among the grants used (itself included), None without one.
+    end among the grants used and the row's own life (itself included), None without one.
     """
 
     row: MatrixRow
@@ -97,6 +99,10 @@ def _try_row(ask: Ask, plan: RowPlan, agreement: Agreement, joined: Step, policy
     if ask.basis is None and not basis.needs_consent:
         return Denial(Refusal.NO_CONSENT, Gate.BASIS, (joined, Step(Gate.BASIS, Note.BASIS_NOT_NAMED, row.basis)))
     steps = (joined, Step(Gate.BASIS, Note.BASIS_FOUND, basis.id), Step(Gate.ROW, Note.ROW_FOUND, row.id))
+    unfit = _unfit(ask, row)
+    if unfit is not None:
+        refusal, note = unfit
+        return Denial(refusal, Gate.ROW, (*steps, Step(Gate.ROW, note, row.id)))
     purposes = ask.purposes & row.purposes
     if not purposes:
         return Denial(Refusal.PURPOSE_MISMATCH, Gate.ROW, (*steps, Step(Gate.ROW, Note.PURPOSE_NOT_IN_ROW, row.id)))
@@ -108,7 +114,20 @@ def _try_row(ask: Ask, plan: RowPlan, agreement: Agreement, joined: Step, policy
         return Denial(Refusal.NO_CONSENT, Gate.CONSENT, (*steps, Step(Gate.CONSENT, Note.NO_GRANT, row.id)))
     else:
         found = Granted(min(purposes), (), None)
-    return _classes(ask, plan, agreement, basis, found, steps, policy, index)
+    return _classes(ask, plan, agreement, basis, found, purposes, steps, policy, index)
+
+
+def _unfit(ask: Ask, row: MatrixRow) -> tuple[Refusal, Note] | None:
+    """What the request itself says that keeps it from this row, whoever it is about."""
+    if row.human_review:
+        return Refusal.HUMAN_REVIEW_REQUIRED, Note.HUMAN_ANSWERS
+    if ask.said is None:
+        return None
+    if row.age_bands is not None and ask.said.age_band not in row.age_bands:
+        return Refusal.OUTSIDE_AGREEMENT, Note.AGE_NOT_IN_ROW
+    if not row.requires_yes <= ask.said.yes:
+        return Refusal.CHARGES_NOT_LAID, Note.NOT_SAID_YES
+    return None
 
 
 def _classes(
@@ -117,6 +136,7 @@ def _classes(
     agreement: Agreement,
     basis: Basis,
     found: Granted,
+    purposes: frozenset[str],
     steps: Trace,
     policy: Policy,
     index: PolicyIndex,
@@ -130,16 +150,16 @@ def _classes(
     for name, rule in plan.classes.items():
         if name not in ask.present:
             continue
-        if granted is None:
-            note = None
-        elif rule.scope is not None:
-            own = usable_grants(ask, rule.scope, frozenset((found.purpose,)), {name: rule}, policy, index)
+        if rule.scope is not None:
+            own = usable_grants(
+                ask, rule.scope, purposes if granted is None else frozenset((found.purpose,)), {name: rule}, policy, index
+            )
             if isinstance(own, NoGrant):
                 note = Note.CLASS_NEEDS_OWN_CONSENT
             else:
                 note = None
                 used.update((g.id, g) for g in own.grants)
-        elif name in granted:
+        elif granted is None or name in granted:
             note = None
         else:
             listed = any(name in g.classes for g in found.grants)
@@ -162,8 +182,12 @@ def _classes(
     if granted is None:
         rests: Trace = (Step(Gate.CONSENT, Note.CONSENT_NOT_NEEDED, basis.id),)
     else:
-        rests = tuple(Step(Gate.CONSENT, Note.GRANT_USED, grant) for grant in used)
-    ends = min((g.ends for g in used.values() if g.ends is not None), default=None)
+        rests = ()
+    rests += tuple(Step(Gate.CONSENT, Note.GRANT_USED, grant) for grant in used)
+    over = [g.ends for g in used.values() if g.ends is not None]
+    if plan.row.life is not None:
+        over.append(ask.at + plan.row.life // _MS)
+    ends = min(over, default=None)
     return Permit(
         row=plan.row,
         agreement=agreement,

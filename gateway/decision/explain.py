@@ -41,6 +41,9 @@ class Note(StrEnum):
     ROW_FOUND = "row-found"
     NO_ROW = "no-row"
     PURPOSE_NOT_IN_ROW = "purpose-not-in-row"
+    AGE_NOT_IN_ROW = "age-not-in-row"
+    NOT_SAID_YES = "not-said-yes"
+    HUMAN_ANSWERS = "human-answers"
     CONSENT_NOT_NEEDED = "consent-not-needed"
     GRANT_USED = "grant-used"
     GRANT_OTHER_RECEIVER = "grant-other-receiver"
@@ -87,6 +90,9 @@ _SENTENCES: Final[Mapping[Note, str]] = {
     Note.ROW_FOUND: "The disclosure matrix has a row for this sender, receiver and service.",
     Note.NO_ROW: "The disclosure matrix has no row for this sender, receiver and service.",
     Note.PURPOSE_NOT_IN_ROW: "None of the purposes of the token is a purpose of the row.",
+    Note.AGE_NOT_IN_ROW: "The row is not for a person of this age, or her age was not said.",
+    Note.NOT_SAID_YES: "The row needs a yes of the sender that was not given.",
+    Note.HUMAN_ANSWERS: "A named person of the other party answers this by hand.",
     Note.CONSENT_NOT_NEEDED: "The legal basis needs no consent.",
     Note.GRANT_USED: "The survivor's consent allows it.",
     Note.GRANT_OTHER_RECEIVER: "A consent names another receiver.",
@@ -116,6 +122,8 @@ _TOLD: Final[Mapping[Refusal, str]] = {
     Refusal.NOT_YOUR_REGION: "No agreement and route covers that party's region from yours.",
     Refusal.PURPOSE_MISMATCH: "None of the purposes of your token is one for which this may be sent.",
     Refusal.BASIS_OFF: "This legal basis is not available to you.",
+    Refusal.CHARGES_NOT_LAID: "This service begins once charges are laid. Say that they are, if so.",
+    Refusal.HUMAN_REVIEW_REQUIRED: "A named person of that party looks at this and answers by hand.",
     Refusal.MINIMUM_EXCEEDED: "Nothing of what you sent may go to that party for this service.",
 }
 

@@ -15,8 +15,23 @@ from gateway.adapter_api import Operation
 from gateway.decision.decide import Permit
 from gateway.identity import ShelfId, ThreadId
 from gateway.parties.model import DataClass, Selector, SelectorKind
+from gateway.vocabulary import EXT_AGE_BAND
 
-__all__ = ["OBLIGATIONS", "Part", "Plan", "Release", "Source", "classes_in", "compile_plan", "forward", "labels_of", "minimize"]
+__all__ = [
+    "OBLIGATIONS",
+    "Part",
+    "Plan",
+    "Release",
+    "Source",
+    "age_band_of",
+    "classes_in",
+    "codes_of",
+    "compile_plan",
+    "forward",
+    "labels_of",
+    "minimize",
+    "yes_in",
+]
 
 Json = dict[str, Any]
 
@@ -135,7 +150,9 @@ def minimize(
     inputs: list[Mapping[str, Any]] = []
     went: list[str] = []
     given = _by_kind(source.task)
-    for name, rule in permit.classes.items():
+    row = permit.row
+    fits = row.age_bands is None or age_band_of(source) in row.age_bands  # whatever has become of her age since it was offered
+    for name, rule in permit.classes.items() if fits else ():
         only = rule.only
         if name == "needs" and needs is not None:
             only = needs if only is None else only & needs
@@ -150,6 +167,7 @@ def minimize(
         if len(inputs) + len(patient) + len(request) > before:
             went.append(name)
     confidentiality, sensitivity = labels_of(went, plan.classes)
+    sensitivity = _of_values(sensitivity, went, plan, source, permit)
     return Release(
         thread=thread,
         shelf=shelf,
@@ -162,7 +180,76 @@ def minimize(
         patient=patient,
         request=request,
         inputs=tuple(inputs),
+        obligations=(*OBLIGATIONS, *row.obligations),
     )
+
+
+def _of_values(usual: tuple[str, ...], went: Sequence[str], plan: Plan, source: Source, permit: Permit) -> tuple[str, ...]:
+    """The sensitivity codes of what went, with those that its values bring and without those that they take away."""
+    labels: dict[str, None] = {}
+    brought: dict[str, None] = {}
+    for name in went:
+        data_class = plan.classes[name]
+        if not any(_only_these(other, values, plan, source) for other, values in data_class.unlabelled_with.items()):
+            labels.update(dict.fromkeys(data_class.sensitivity))
+        for label, values in data_class.sensitivity_of.items():
+            if values & codes_of(name, plan, source):
+                brought[label] = None
+    kept = [label for label in usual if label in labels] + [label for label in brought if label not in labels]
+    return tuple(label for label in kept if label not in permit.row.without_labels)
+
+
+def _only_these(name: str, values: frozenset[str], plan: Plan, source: Source) -> bool:
+    found = codes_of(name, plan, source)
+    return bool(found) and found <= values
+
+
+def codes_of(name: str, plan: Plan, source: Source) -> frozenset[str]:
+    """The codes that the author gave for one class, released or not."""
+    given = _by_kind(source.task)
+    found: set[str] = set()
+    for step in plan.steps.get(name, ()):
+        selector = step.selector
+        if selector.kind is SelectorKind.INPUT:
+            values: list[Any] = [item.get(selector.value) for item in _inputs(given, step, None)]
+        else:
+            into: dict[str, Any] = {}
+            _values(source.patient if selector.resource == "Patient" else source.request, step, None, into)
+            values = [item for kept in into.values() for item in (kept if isinstance(kept, list) else [kept])]
+        for value in values:
+            found |= _codes_in(value, selector)
+    return frozenset(found)
+
+
+def _codes_in(value: Any, selector: Selector) -> frozenset[str]:
+    """The codes of a value as it was rebuilt: of a concept, of an extension, or where the selector says they stand."""
+    if isinstance(value, dict) and selector.kind is SelectorKind.EXTENSION:
+        value = value.get(selector.value)
+    if isinstance(value, str):
+        return frozenset((value,)) if selector.codes is not None and value in selector.codes else frozenset()
+    path = selector.codes_at or ("coding", "code")
+    return frozenset(code for code in _at(value, path) if isinstance(code, str) and (selector.codes is None or code in selector.codes))
+
+
+def age_band_of(source: Source) -> str | None:
+    """What the author says of her age; None when nothing, or more than one thing."""
+    found = {
+        extension.get("valueCode")
+        for extension in source.patient.get("extension") or ()
+        if isinstance(extension, dict) and extension.get("url") == EXT_AGE_BAND
+    }
+    band = found.pop() if len(found) == 1 else None
+    return band if isinstance(band, str) else None
+
+
+def yes_in(source: Source, plan: Plan) -> frozenset[str]:
+    """The yes-or-no classes to which the author said yes, and never no."""
+    given = _by_kind(source.task)
+    said = {
+        name: {item.get("valueBoolean") for step in steps if step.selector.value == "valueBoolean" for item in _inputs(given, step, None)}
+        for name, steps in plan.steps.items()
+    }
+    return frozenset(name for name, answers in said.items() if answers == {True})
 
 
 def forward(permit: Permit | None, parts: Sequence[Part], *, thread: ThreadId, shelf: ShelfId, version: int, key: str) -> Release:
@@ -256,10 +343,11 @@ def _values(resource: Json, step: Step, only: frozenset[str] | None, into: dict[
         return
     found = resource.get(selector.element)
     if isinstance(found, list):
-        copied = [kept for kept in (_item(item, step) for item in found if _matches(item, step)) if kept is not None]
+        fitting = (item for item in found if _matches(item, step) and (only is None or _within(item, selector, only)))
+        copied = [kept for kept in (_item(item, step) for item in fitting) if kept is not None]
         if copied:
             into.setdefault(selector.element, []).extend(copied)
-    elif found is not None and _matches(found, step):
+    elif found is not None and _matches(found, step) and (only is None or _within(found, selector, only)):
         kept = _item(found, step)
         if kept is not None:
             into[selector.element] = kept
@@ -267,6 +355,12 @@ def _values(resource: Json, step: Step, only: frozenset[str] | None, into: dict[
 
 def _matches(item: Any, step: Step) -> bool:
     return all(any(value in allowed for value in _at(item, path)) for path, allowed in step.where)
+
+
+def _within(item: Any, selector: Selector, only: frozenset[str]) -> bool:
+    """Whether the codes that an item holds are all among those that may go; one that holds none of them does not go."""
+    held = {code for code in _at(item, selector.codes_at) if isinstance(code, str) and code in (selector.codes or ())}
+    return bool(selector.codes_at) and bool(held) and held <= only
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:

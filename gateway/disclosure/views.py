@@ -88,7 +88,8 @@ def receiver_meta(release: Release) -> Json:
     """The label of a released copy: always SUBSETTED, so that the tag says nothing about a person."""
     security: list[Json] = [{"system": v.V3_CONFIDENTIALITY, "code": release.confidentiality}]
     security += [{"system": v.V3_ACT_CODE, "code": code} for code in release.sensitivity]
-    return {"security": [*security, *_OBLIGATIONS], "tag": [_SUBSETTED]}
+    security += [{"system": v.V3_ACT_CODE, "code": code} for code in release.obligations]
+    return {"security": security, "tag": [_SUBSETTED]}
 
 
 def _hub_meta() -> Json:

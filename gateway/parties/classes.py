@@ -42,9 +42,12 @@ def compile_classes(document: Document, book: CodeBook, mistakes: Mistakes) -> C
             confidentiality=entry["confidentiality"],
             sensitivity=tuple(entry.get("sensitivity", ())),
             live=entry["live"],
+            sensitivity_of=_named(entry.get("sensitivity-of-codes", {})),
+            unlabelled_with=_named(entry.get("unlabelled-with", {})),
         )
         for name, entry in data["classes"].items()
     }
+    _conditions(document, classes, mistakes)
     for key in ("always", *data["groups"]):
         listed, place = (data["always"], ("always",)) if key == "always" else (data["groups"][key], ("groups", key))
         for index, name in enumerate(listed):
@@ -63,6 +66,27 @@ def compile_classes(document: Document, book: CodeBook, mistakes: Mistakes) -> C
         narrative=frozenset(data["narrative"]),
         ingest=compile_ingest(document, book, mistakes),
     )
+
+
+def _named(lists: dict[str, list[str]]) -> Mapping[str, frozenset[str]]:
+    return MappingProxyType({name: frozenset(codes) for name, codes in lists.items()})
+
+
+def _conditions(document: Document, classes: Mapping[str, DataClass], mistakes: Mistakes) -> None:
+    """Labels that depend on a value name values that the class can have."""
+    for name, entry in document.data["classes"].items():
+        for member, other in (
+            *((("sensitivity-of-codes", label), name) for label in entry.get("sensitivity-of-codes", ())),
+            *((("unlabelled-with", other), other) for other in entry.get("unlabelled-with", ())),
+        ):
+            place: Place = ("classes", name, *member)
+            if other not in classes:
+                mistakes.add(document.file, document.key_line(place), f"{other!r} is not a data class")
+                continue
+            possible = frozenset(code for selector in classes[other].selectors for code in selector.codes or ())
+            for index, code in enumerate(entry[member[0]][member[1]]):
+                if code not in possible:
+                    mistakes.add(document.file, document.line((*place, index)), f"{code!r} is not a code that the class {other!r} can hold")
 
 
 def _forbidden(
@@ -114,6 +138,8 @@ def _selector(part: dict[str, Any], document: Document, place: Place, book: Code
                 for url, pieces in part.get("extensions", {}).items()
             }
         ),
+        codes=codes,
+        codes_at=tuple(part["codes-at"].split(".")) if "codes-at" in part else (),
         max_length=part.get("max-length", 0),
     )
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gateway.identity import PartyId
+from gateway.parties.codes import CodeBook
 from gateway.parties.errors import Mistakes
 from gateway.parties.manifests import Member
 from gateway.parties.profiles import Profile
+from gateway.parties.terms import Terms
+from gateway.parties.watching import watch
 from gateway.parties.yaml_lines import Document, Place
 
 __all__ = ["check"]
 
 
-def check(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
-    """Note every disagreement between the profiles and the manifests."""
+def check(
+    profiles: Sequence[Profile], members: Sequence[Member], terms: Terms, book: CodeBook, joining: Collection[str], mistakes: Mistakes
+) -> None:
+    """Note every disagreement between the terms, the profiles and the manifests.
+
+    `joining` are agreements with regions that are not served: a manifest may name them, and nothing rests on them here.
+    """
     _unique(profiles, members, mistakes)
     _membership(profiles, members, mistakes)
-    _agreements(profiles, members, mistakes)
+    _agreements(profiles, members, joining, mistakes)
     _services(profiles, members, mistakes)
-    _shared_tables(profiles, mistakes)
+    watch(profiles, members, terms, book.codes["business-status"], mistakes)
 
 
 def _wrong(mistakes: Mistakes, document: Document, place: Place, reason: str) -> None:
@@ -69,12 +77,14 @@ def _membership(profiles: Sequence[Profile], members: Sequence[Member], mistakes
             _wrong(mistakes, member.document, ("region",), f"no consent profile is for the region {member.party.region!r}")
 
 
-def _agreements(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+def _agreements(profiles: Sequence[Profile], members: Sequence[Member], joining: Collection[str], mistakes: Mistakes) -> None:
     known = {member.party.id: member for member in members}
     regions = {profile.region for profile in profiles}
     parties_of: dict[str, frozenset[PartyId]] = {}
     for profile in profiles:
-        for index, agreement in enumerate(profile.agreements):
+        places = {item["id"]: index for index, item in enumerate(profile.document.data["agreements"])}
+        for agreement in profile.agreements:
+            index = places[agreement.id]
             place: Place = ("agreements", index)
             parties_of[agreement.id] = agreement.parties
             for region in sorted(agreement.regions - regions):
@@ -89,6 +99,8 @@ def _agreements(profiles: Sequence[Profile], members: Sequence[Member], mistakes
                     _wrong(mistakes, profile.document, where, f"the manifest of {party!r} does not name this agreement")
     for member in members:
         for index, name in enumerate(member.document.data["agreements"]):
+            if name in joining and name not in parties_of:
+                continue
             if name not in parties_of:
                 _wrong(mistakes, member.document, ("agreements", index), f"there is no agreement {name!r}")
             elif member.party.id not in parties_of[name]:
@@ -99,10 +111,9 @@ def _services(profiles: Sequence[Profile], members: Sequence[Member], mistakes: 
     owned = frozenset(service for member in members for service in member.party.services)
     offered = frozenset(service for profile in profiles for service in profile.services)
     for profile in profiles:
-        for name in profile.services:
+        for index, name in enumerate(profile.document.data["services"]):
             if name not in owned:
-                line = profile.document.key_line(("services", name))
-                mistakes.add(profile.document.file, line, f"the service {name!r} has no owner, so nobody could offer it (R11)")
+                _wrong(mistakes, profile.document, ("services", index), f"the service {name!r} has no owner, so none could offer it (R11)")
     for member in members:
         for index, service in enumerate(member.document.data["owns"]):
             if service not in offered:
@@ -110,18 +121,3 @@ def _services(profiles: Sequence[Profile], members: Sequence[Member], mistakes: 
         for index, address in enumerate(member.party.addresses):
             for service in sorted(address.services - offered):
                 _wrong(mistakes, member.document, ("addresses", index), f"{service!r} is not a service of any consent profile")
-
-
-def _shared_tables(profiles: Sequence[Profile], mistakes: Mistakes) -> None:
-    """A consent scope, basis or service means the same in every region: a consent given in one may be used in another."""
-    for profile in profiles[1:]:
-        for what, mine, theirs in (
-            ("consent-scopes", profile.scopes, profiles[0].scopes),
-            ("bases", profile.bases, profiles[0].bases),
-        ):
-            for name in sorted({*mine, *theirs}):
-                if mine.get(name) != theirs.get(name):
-                    _wrong(mistakes, profile.document, (what, name), f"{name!r} differs from the one in {profiles[0].document.file.name}")
-        for name in sorted(frozenset(profile.services) & frozenset(profiles[0].services)):
-            if profile.services[name] != profiles[0].services[name]:
-                _wrong(mistakes, profile.document, ("services", name), f"{name!r} differs from the one in {profiles[0].document.file.name}")

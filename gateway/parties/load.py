@@ -1,6 +1,7 @@
 """Reads all configuration and compiles it into one `Policy`, or says everything that is wrong with it.
 
-    mappings/codes.yaml  ->  mappings/data-classes.yaml  ->  consent_profiles/*.yaml  ->  adapters/*/manifest.yaml  ->  the registry
+    mappings/codes.yaml -> mappings/data-classes.yaml -> mappings/terms.yaml
+        -> consent_profiles/*.yaml -> adapters/*/manifest.yaml -> the registry
 
 Each stage checks the shape of a file against its JSON Schema, then what it names against the stages before it, and at the end
 all of them against each other.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -26,6 +28,7 @@ from gateway.parties.model import Policy, Service
 from gateway.parties.profiles import Profile, compile_profile
 from gateway.parties.registry import Registry, compile_registry
 from gateway.parties.schema import SCHEMAS, checker
+from gateway.parties.terms import Terms, compile_terms
 from gateway.parties.yaml_lines import Document, read
 
 __all__ = ["load_policy"]
@@ -51,6 +54,7 @@ def load_policy(root: Path, *, registry: Path | None, regions: Collection[str] |
 
     code_file = checked(root / "mappings" / "codes.yaml", "codes")
     class_file = checked(root / "mappings" / "data-classes.yaml", "data-classes")
+    terms_file = checked(root / "mappings" / "terms.yaml", "terms")
     profile_files = [checked(file, "profile") for file in sorted((root / "consent_profiles").glob("*.yaml")) if ".cases" not in file.name]
     manifests = [checked(file, "manifest") for file in manifest_files(root)]
     registry_file = checked(registry.resolve(), "registry") if registry is not None else None
@@ -60,22 +64,37 @@ def load_policy(root: Path, *, registry: Path | None, regions: Collection[str] |
         mistakes.add(root / "adapters", 1, "there is no manifest here")
     mistakes.stop_if_any()
 
+    elsewhere: frozenset[str] = frozenset()
+    joining: set[str] = set()
     if regions is not None:
         for region in sorted(frozenset(regions) - {each.data["region"] for each in profile_files}):
             mistakes.add(root / "consent_profiles", 1, f"there is no consent profile for the region {region!r}")
+        elsewhere = frozenset(each.data["region"] for each in profile_files) - frozenset(regions)
+        joining = {name for each in profile_files for name in _joining(each, elsewhere)}
         profile_files = [each for each in profile_files if each.data["region"] in regions]
         names = {each.file.stem for each in profile_files}
         manifests = [each for each in manifests if each.data["consent-profile"] in names]
     book = compile_codes(code_file, mistakes)
     classes = compile_classes(class_file, book, mistakes)
-    profiles = [compile_profile(document, book, classes, mistakes) for document in profile_files]
+    terms = compile_terms(terms_file, book, mistakes)
+    profiles = [_served(compile_profile(document, book, classes, terms, mistakes), elsewhere) for document in profile_files]
     members = [compile_manifest(document, book, mistakes) for document in manifests]
-    check(profiles, members, mistakes)
+    check(profiles, members, terms, book, joining, mistakes)
     by_party = {member.party.id: member for member in members}
     registered = Registry({}, {}) if registry_file is None else compile_registry(registry_file, by_party, book, mistakes)
     mistakes.stop_if_any()
-    documents = [code_file, class_file, *profile_files, *manifests, *([registry_file] if registry_file else [])]
-    return _assemble(book, classes, profiles, by_party, registered, _version(documents))
+    documents = [code_file, class_file, terms_file, *profile_files, *manifests, *([registry_file] if registry_file else [])]
+    return _assemble(book, classes, terms, profiles, by_party, registered, _version(documents))
+
+
+def _joining(document: Document, elsewhere: frozenset[str]) -> list[str]:
+    """The agreements of a profile that join a region which is not served."""
+    return [agreement["id"] for agreement in document.data["agreements"] if elsewhere.intersection(agreement["regions"])]
+
+
+def _served(profile: Profile, elsewhere: frozenset[str]) -> Profile:
+    """The profile without what it agreed with a region that is not served."""
+    return replace(profile, agreements=tuple(each for each in profile.agreements if not each.regions & elsewhere))
 
 
 def _version(documents: Iterable[Document]) -> str:
@@ -91,31 +110,40 @@ def _version(documents: Iterable[Document]) -> str:
 def _assemble(
     book: CodeBook,
     classes: ClassBook,
+    terms: Terms,
     profiles: list[Profile],
     members: Mapping[PartyId, Member],
     registered: Registry,
     version: str,
 ) -> Policy:
     parties = {party_id: member.party for party_id, member in members.items()}
-    first = profiles[0]
     owned: dict[str, set[PartyId]] = {}
     for party in parties.values():
         for service in party.services:
             owned.setdefault(service, set()).add(party.id)
-    needs = {service: codes for profile in profiles for service, codes in profile.services.items()}
+    used = frozenset(service for profile in profiles for service in profile.services)
+    elsewhere: dict[str, set[str]] = {}
+    for profile in profiles:
+        for clock in profile.replaced:
+            elsewhere.setdefault(clock, set()).add(profile.region)
+    common = tuple(replace(clock, except_regions=frozenset(elsewhere.get(clock.id, ()))) for clock in terms.clocks)
     return Policy(
         version=version[:16],
         epoch=int(version[:_EPOCH_DIGITS], 16),
         parties=MappingProxyType(parties),
         addresses=MappingProxyType({address.id: address for party in parties.values() for address in party.addresses}),
         services=MappingProxyType(
-            {name: Service(name, book.displays["service"][name], frozenset(owned.get(name, ())), codes) for name, codes in needs.items()}
+            {
+                name: Service(name, book.displays["service"][name], frozenset(owned.get(name, ())), codes)
+                for name, codes in terms.services.items()
+                if name in used
+            }
         ),
         agreements=tuple(agreement for profile in profiles for agreement in profile.agreements),
         rows=tuple(row for profile in profiles for row in profile.rows),
-        scopes=MappingProxyType(dict(first.scopes)),
-        bases=MappingProxyType(dict(first.bases)),
-        clocks=tuple(clock for profile in profiles for clock in profile.clocks),
+        scopes=MappingProxyType(dict(terms.scopes)),
+        bases=MappingProxyType(dict(terms.bases)),
+        clocks=(*common, *(clock for profile in profiles for clock in profile.clocks)),
         classes=classes.classes,
         forbidden=classes.forbidden,
         ingest=classes.ingest,

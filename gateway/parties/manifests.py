@@ -79,7 +79,10 @@ class _Compiler:
             services=frozenset(data["owns"]),
             routes=self.routes(data),
             colocated=data.get("colocated"),
+            notices=frozenset(data.get("notices", ())),
         )
+        for index, notice in enumerate(data.get("notices", ())):
+            self.book.expect("notice", notice, self.document, ("notices", index), self.mistakes)
         self.coverage(party)
         manifest = Manifest(
             party=party_id,
@@ -93,6 +96,8 @@ class _Compiler:
             settings=tuple(data["settings"]),
             owners=tuple(data["owners"]),
         )
+        if party.addresses and not manifest.owners:
+            self.wrong(("owners",), "a party that has addresses says which of them answers for it")
         own = {address.id for address in party.addresses}
         for index, owner in enumerate(manifest.owners):
             if owner not in own:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 
 from gateway.identity import ClientId, PartyId, ShelfId, StatusView
 
@@ -36,6 +37,7 @@ __all__ = [
     "Selector",
     "SelectorKind",
     "Service",
+    "SmartAuth",
     "Transport",
     "Treatment",
     "Unit",
@@ -90,6 +92,16 @@ class Transport(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SmartAuth:
+    """How the hub gets tokens from a partner's own authorization server. All of it is registered, nothing discovered."""
+
+    token_url: str
+    client_id: str  # the hub's name there
+    scope: str
+    key_file: Path  # the hub's private key for this partner alone
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where one shelf's system is reached. The address is registered, never taken from a request."""
 
@@ -97,6 +109,7 @@ class Endpoint:
     shelf: ShelfId
     transport: Transport
     address: str
+    auth: SmartAuth | None = None  # None = the hub's own signed statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,7 @@ class Party:
     services: frozenset[str]  # those it owns: it alone may offer, promise or name an amount (R11)
     routes: tuple[Route, ...]
     colocated: str | None = None
+    notices: frozenset[str] = frozenset()  # shown before anyone consents to this party, beyond those of the consent scope
 
     def shelf_of(self, unit: str | None) -> ShelfId:
         """The shelf a token for `unit` names."""
@@ -180,6 +194,12 @@ class MatrixRow:
     status_view: StatusView | None = None  # narrower than the sender's own, for this row
     returns_decision: bool = True  # whether the receiver's decision code goes back to the sender
     region: str = ""  # whose senders it is for; "" = any
+    age_bands: frozenset[str] | None = None  # the only age bands it is for; a person whose age is not said is in none of them
+    requires_yes: frozenset[str] = frozenset()  # yes-or-no classes to which the sender must have said yes
+    without_labels: frozenset[str] = frozenset()  # sensitivity codes that its copies do not carry
+    obligations: tuple[str, ...] = ()  # v3-ActCode, beyond those that every copy carries
+    life: timedelta | None = None  # how long its copies may be read, where no consent says so
+    human_review: bool = False  # nothing goes: a named human of the receiver answers by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +242,7 @@ class ClockRule:
     after_eta: timedelta | None = None  # when an arrival time is known, due this long after it instead
     business_days: bool = False  # `due` counts whole business days of the region
     region: str = ""  # whose transfers it is for (the receiver's region); "" = any
+    except_regions: frozenset[str] = frozenset()  # regions that have another deadline in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +282,7 @@ class Selector:
     value: str = ""  # value[x] element copied (EXTENSION, INPUT, OUTPUT), such as valueCode
     system: str = ""  # code system of a coded value
     codes: frozenset[str] | None = None  # codes known; an unknown one is refused at ingest
+    codes_at: tuple[str, ...] = ()  # where the codes of an item stand (ELEMENT), for a row that lets only some of them go
     max_length: int = 0  # for text values
 
 
@@ -296,6 +318,9 @@ class DataClass:
     confidentiality: str  # N, R, V
     sensitivity: tuple[str, ...]
     live: bool  # alias, language ... follow changes; needs, reason ... are snapshots
+    sensitivity_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # further sensitivity code -> values that bring it
+    unlabelled_with: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Another class -> values of it, with nothing else in it, that take `sensitivity` away."""
 
 
 class Binding(StrEnum):

@@ -1,11 +1,10 @@
-"""`consent_profiles/<region>.yaml`: agreements, the disclosure matrix, consent scopes, legal bases, clocks of one region."""
+"""`consent_profiles/<region>.yaml`: one region's agreements, services, disclosure matrix and own deadlines, in the common terms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway.identity import PartyId, StatusView
@@ -13,92 +12,69 @@ from gateway.parties.classes import ClassBook
 from gateway.parties.codes import CodeBook
 from gateway.parties.durations import day, duration
 from gateway.parties.errors import Mistakes
-from gateway.parties.model import Agreement, Basis, ClassRule, ClockRule, ConsentScope, MatrixRow, Verification
+from gateway.parties.model import Agreement, ClassRule, ClockRule, MatrixRow, SelectorKind
+from gateway.parties.terms import Reader, Terms, compile_clock
 from gateway.parties.yaml_lines import Document, Place
 
 __all__ = ["Profile", "compile_profile"]
 
-_BUSINESS: Final = " business days"
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One region's profile. `services` maps a service to the needs it may be told of; who owns it stands in the manifests."""
+    """One region's profile. `replaced` maps a deadline of the common terms to the one that holds here instead."""
 
     document: Document
     region: str
     timezone: str
     mixed_units: frozenset[str]
     agreements: tuple[Agreement, ...]
-    services: Mapping[str, frozenset[str]]
-    scopes: Mapping[str, ConsentScope]
-    bases: Mapping[str, Basis]
+    services: frozenset[str]
     rows: tuple[MatrixRow, ...]
     clocks: tuple[ClockRule, ...]
+    replaced: Mapping[str, str]
 
 
-def compile_profile(document: Document, book: CodeBook, classes: ClassBook, mistakes: Mistakes) -> Profile:
-    """Compile one profile; its shape has been checked, what it names in itself and in the mappings is checked here."""
+def compile_profile(document: Document, book: CodeBook, classes: ClassBook, terms: Terms, mistakes: Mistakes) -> Profile:
+    """Compile one profile; its shape has been checked, what it names in itself, the terms and the mappings is checked here."""
     data: dict[str, Any] = document.data
-    reader = _Reader(document, book, classes, mistakes)
+    compiler = _Compiler(document, Reader(document, book, mistakes), book, classes, terms)
     try:
         ZoneInfo(data["timezone"])
     except (KeyError, ValueError, OSError):
-        reader.wrong(("timezone",), f"{data['timezone']!r} is not a time zone")
-    for name in ("need-lists", "service-lists"):
-        system = "need" if name == "need-lists" else "service"
-        for key, codes in data[name].items():
-            reader.all_known(system, codes, (name, key))
+        compiler.reader.wrong(("timezone",), f"{data['timezone']!r} is not a time zone")
+    for index, service in enumerate(data["services"]):
+        if service not in terms.services:
+            compiler.reader.wrong(("services", index), f"{service!r} is not a service of the common terms")
+    clocks, replaced = compiler.clocks()
     return Profile(
         document=document,
         region=data["region"],
         timezone=data["timezone"],
         mixed_units=frozenset(data["mixed-units"]),
-        agreements=tuple(reader.agreements()),
-        services=reader.services(),
-        scopes=reader.scopes(),
-        bases=reader.bases(),
-        rows=tuple(reader.rows()),
-        clocks=tuple(reader.clocks()),
+        agreements=tuple(compiler.agreements()),
+        services=frozenset(data["services"]),
+        rows=tuple(compiler.rows()),
+        clocks=tuple(clocks),
+        replaced=replaced,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _Compiler:
     document: Document
+    reader: Reader
     book: CodeBook
     classes: ClassBook
-    mistakes: Mistakes
-    ids: dict[str, set[str]] = field(default_factory=dict)
+    terms: Terms
 
     def wrong(self, place: Place, reason: str) -> None:
-        self.mistakes.add(self.document.file, self.document.line(place), reason)
-
-    def once(self, what: str, name: str, place: Place) -> None:
-        seen = self.ids.setdefault(what, set())
-        if name in seen:
-            self.wrong(place, f"the {what} {name!r} is listed twice")
-        seen.add(name)
-
-    def all_known(self, system: str, codes: list[str], place: Place) -> frozenset[str]:
-        for index, code in enumerate(codes):
-            self.book.expect(system, code, self.document, (*place, index), self.mistakes)
-        return frozenset(codes)
-
-    def listed(self, kind: str, value: str | list[str], place: Place) -> frozenset[str]:
-        """A list of codes, or the name of a list of the profile."""
-        if isinstance(value, list):
-            return self.all_known(kind, value, place)
-        named = self.document.data[f"{kind}-lists"].get(value)
-        if named is None:
-            self.wrong(place, f"there is no {kind} list {value!r}")
-        return frozenset(named or ())
+        self.reader.wrong(place, reason)
 
     def agreements(self) -> list[Agreement]:
         result = []
         for index, item in enumerate(self.document.data["agreements"]):
             place: Place = ("agreements", index)
-            self.once("agreement", item["id"], (*place, "id"))
+            self.reader.once("agreement", item["id"], (*place, "id"))
             starts, ends = day(item["starts"]), day(item["ends"]) if "ends" in item else None
             if starts is None:
                 self.wrong((*place, "starts"), "is not a day of the calendar")
@@ -108,95 +84,80 @@ class _Reader:
             result.append(Agreement(item["id"], parties, frozenset(item["regions"]), starts or 0, ends))
         return result
 
-    def services(self) -> dict[str, frozenset[str]]:
-        result = {}
-        for name, item in self.document.data["services"].items():
-            self.book.expect("service", name, self.document, ("services", name), self.mistakes)
-            result[name] = self.listed("need", item["needs"], ("services", name, "needs"))
-        return result
-
-    def scopes(self) -> dict[str, ConsentScope]:
-        result = {}
-        for name, item in self.document.data["consent-scopes"].items():
-            place: Place = ("consent-scopes", name)
-            self.book.expect("consent-scope", name, self.document, place, self.mistakes)
-            if ("asked-again" in item) != (item["lifetime"] == "until-withdrawn"):
-                self.wrong(place, "a consent until withdrawn says when it is asked again, any other does not")
-            result[name] = ConsentScope(
-                id=name,
-                purposes=self.all_known("purpose", item["purposes"], (*place, "purposes")),
-                lifetime=None if item["lifetime"] == "until-withdrawn" else duration(item["lifetime"]),
-                notices=self.all_known("notice", item["notices"], (*place, "notices")),
-                self_recording_kinds=self.all_known("kind", item.get("self-recorded-by", []), (*place, "self-recorded-by")),
-                names_unit=item.get("names-unit", False),
-                asked_again=duration(item["asked-again"]) if "asked-again" in item else None,
-            )
-        return result
-
-    def bases(self) -> dict[str, Basis]:
-        result = {}
-        for name, item in self.document.data["bases"].items():
-            place: Place = ("bases", name)
-            self.book.expect("basis", name, self.document, place, self.mistakes)
-            kinds = self.all_known("kind", item["invoked-by"], (*place, "invoked-by"))
-            verification = Verification(item["verification"])
-            result[name] = Basis(name, item["authority"], item["needs-consent"], kinds, verification, item["enabled"])
-        return result
-
     def rows(self) -> list[MatrixRow]:
+        """A row for several kinds of sender is one row for each."""
         result = []
         for index, item in enumerate(self.document.data["rows"]):
             place: Place = ("rows", index)
-            self.once("row", item["id"], (*place, "id"))
-            for side in ("from", "to"):
-                self.book.expect("kind", item[side], self.document, (*place, side), self.mistakes)
-            purposes = self.all_known("purpose", item["purposes"], (*place, "purposes"))
-            self.gate(item, purposes, place)
+            self.reader.once("row", item["id"], (*place, "id"))
+            senders = item["from"] if isinstance(item["from"], list) else [item["from"]]
+            self.reader.all_known("kind", senders, (*place, "from"))
+            self.book.expect("kind", item["to"], self.document, (*place, "to"), self.reader.mistakes)
+            purposes = self.reader.all_known("purpose", item["purposes"], (*place, "purposes"))
+            self.gate(item, senders, purposes, place)
             for at, service in enumerate(item["services"]):
                 if service not in self.document.data["services"]:
                     self.wrong((*place, "services", at), f"{service!r} is not a service of this profile")
             view = item.get("status-view")
-            result.append(
+            bands = self.reader.all_known("age-band", item["age-bands"], (*place, "age-bands")) if "age-bands" in item else None
+            rules = self.row_classes(item["classes"], purposes, (*place, "classes"))
+            result += [
                 MatrixRow(
                     id=item["id"],
-                    sender_kind=item["from"],
+                    sender_kind=sender,
                     receiver_kind=item["to"],
                     basis=item["basis"],
                     scope=item.get("scope"),
                     services=frozenset(item["services"]),
-                    classes=self.row_classes(item["classes"], (*place, "classes")),
+                    classes=rules,
                     purposes=purposes,
                     cross_region=item.get("cross-region", False),
                     status_view=StatusView(view) if view else None,
                     returns_decision=item.get("returns-decision", True),
                     region=self.document.data["region"],
+                    age_bands=bands,
+                    requires_yes=self.yes_or_no(item.get("requires-yes", []), rules, (*place, "requires-yes")),
+                    without_labels=frozenset(item.get("without-labels", ())),
+                    obligations=tuple(item.get("obligations", ())),
+                    life=duration(item["life"]) if "life" in item else None,
+                    human_review=item.get("human-review", False),
                 )
-            )
+                for sender in senders
+            ]
         return result
 
-    def gate(self, item: dict[str, Any], purposes: frozenset[str], place: Place) -> None:
+    def gate(self, item: dict[str, Any], senders: list[str], purposes: frozenset[str], place: Place) -> None:
         """A row's basis, scope and purposes fit each other."""
-        basis = self.document.data["bases"].get(item["basis"])
+        basis = self.terms.bases.get(item["basis"])
         if basis is None:
-            self.wrong((*place, "basis"), f"{item['basis']!r} is not a legal basis of this profile")
+            self.wrong((*place, "basis"), f"{item['basis']!r} is not a legal basis of the common terms")
         else:
-            if item["from"] not in basis["invoked-by"]:
-                self.wrong((*place, "basis"), f"the kind {item['from']!r} cannot invoke {item['basis']!r}")
-            if basis["needs-consent"] != ("scope" in item):
+            for sender in senders:
+                if sender not in basis.invoked_by:
+                    self.wrong((*place, "basis"), f"the kind {sender!r} cannot invoke {item['basis']!r}")
+            if basis.needs_consent != ("scope" in item):
                 self.wrong(place, "a row names a consent scope exactly when its basis needs consent")
         if "scope" in item:
             self.scope(item["scope"], purposes, (*place, "scope"))
+        if item.get("human-review") and item["classes"]:
+            self.wrong((*place, "classes"), "nothing goes by a row that waits for a named human")
 
     def scope(self, name: str, purposes: frozenset[str], place: Place) -> None:
-        scope = self.document.data["consent-scopes"].get(name)
+        scope = self.terms.scopes.get(name)
         if scope is None:
-            self.wrong(place, f"{name!r} is not a consent scope of this profile")
-        elif not purposes & frozenset(scope["purposes"]):
+            self.wrong(place, f"{name!r} is not a consent scope of the common terms")
+        elif not purposes & scope.purposes:
             self.wrong(place, f"no purpose of this row is a purpose of the consent scope {name!r}, so it could never permit")
 
-    def row_classes(self, items: list[Any], place: Place) -> dict[str, ClassRule]:
+    def yes_or_no(self, names: list[str], rules: Mapping[str, ClassRule], place: Place) -> frozenset[str]:
+        for index, name in enumerate(names):
+            selectors = self.classes.classes[name].selectors if name in rules and name in self.classes.classes else ()
+            if not any(s.kind is SelectorKind.INPUT and s.value == "valueBoolean" for s in selectors):
+                self.wrong((*place, index), f"{name!r} is not a class of this row that holds yes or no")
+        return frozenset(names)
+
+    def row_classes(self, items: list[Any], purposes: frozenset[str], place: Place) -> dict[str, ClassRule]:
         result: dict[str, ClassRule] = {}
-        purposes = frozenset(self.document.data[place[0]][place[1]]["purposes"])
         for index, item in enumerate(items):
             at: Place = (*place, index)
             entry = {"class": item} if isinstance(item, str) else item
@@ -206,7 +167,7 @@ class _Reader:
             if "scope" in entry:
                 self.scope(entry["scope"], purposes, (*at, "scope"))
             if "from" in entry:
-                self.book.expect("business-status", entry["from"], self.document, (*at, "from"), self.mistakes)
+                self.book.expect("business-status", entry["from"], self.document, (*at, "from"), self.reader.mistakes)
             for name in sorted(members):
                 if name in result:
                     self.wrong(at, f"the class {name!r} is listed twice in this row")
@@ -221,7 +182,7 @@ class _Reader:
         """The codes of a class that may go: each must be one that the class can hold."""
         if isinstance(value, str):
             if name == "needs":
-                return self.listed("need", value, place)
+                return self.reader.listed("need", value, place, self.terms.lists)
             self.wrong(place, "a named list holds needs: list the codes")
             return frozenset()
         possible: set[str] = set()
@@ -232,27 +193,16 @@ class _Reader:
                 self.wrong((*place, index), f"{code!r} is not a code that the class {name!r} can hold")
         return frozenset(value)
 
-    def clocks(self) -> list[ClockRule]:
-        result = []
+    def clocks(self) -> tuple[list[ClockRule], dict[str, str]]:
+        known = {clock.id for clock in self.terms.clocks}
+        result, replaced = [], {}
         for index, item in enumerate(self.document.data["clocks"]):
             place: Place = ("clocks", index)
-            self.once("clock", item["id"], (*place, "id"))
-            self.book.expect("business-status", item["state"], self.document, (*place, "state"), self.mistakes)
-            business = item["due"].endswith(_BUSINESS)
-            services = self.listed("service", item["services"], (*place, "services")) if "services" in item else None
-            result.append(
-                ClockRule(
-                    id=item["id"],
-                    state=item["state"],
-                    services=services,
-                    priorities=frozenset(item["priorities"]) if "priorities" in item else None,
-                    due=timedelta(days=int(item["due"].removesuffix(_BUSINESS))) if business else duration(item["due"]),
-                    then=item["then"],
-                    during=self.all_known("business-status", item.get("during", []), (*place, "during")) | {item["state"]},
-                    stopped_by=self.all_known("task-output", item.get("stopped-by", []), (*place, "stopped-by")),
-                    after_eta=duration(item["after-eta"]) if "after-eta" in item else None,
-                    business_days=business,
-                    region=self.document.data["region"],
-                )
-            )
-        return result
+            if item["id"] in known:
+                self.wrong((*place, "id"), f"the clock {item['id']!r} is one of the common terms: use another id, and say what it replaces")
+            result.append(compile_clock(self.reader, item, place, self.terms.lists, self.document.data["region"]))
+            if "replaces" in item:
+                if item["replaces"] not in known:
+                    self.wrong((*place, "replaces"), f"{item['replaces']!r} is not a clock of the common terms")
+                replaced[item["replaces"]] = item["id"]
+        return result, replaced

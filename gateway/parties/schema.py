@@ -14,7 +14,7 @@ from gateway.parties.yaml_lines import Document, Place
 
 __all__ = ["SCHEMAS", "Checker", "checker"]
 
-SCHEMAS: Final = ("codes", "data-classes", "profile", "manifest", "registry")
+SCHEMAS: Final = ("codes", "data-classes", "terms", "profile", "manifest", "registry")
 
 Checker = Callable[[Document, Mistakes], None]
 

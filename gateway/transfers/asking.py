@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from gateway import vocabulary as v
 from gateway.decision.decide import Ask, Denial
@@ -16,6 +16,7 @@ from gateway.transfers.model import REACHED, Transfer
 __all__ = ["ask_for", "coding", "grounds_of", "needs_in", "refused"]
 
 Json = dict[str, Any]
+_UNPROCESSABLE: Final = frozenset({Refusal.MINIMUM_EXCEEDED, Refusal.CHARGES_NOT_LAID})
 
 
 def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: frozenset[str], needs: frozenset[str], at: int) -> Ask:
@@ -41,11 +42,11 @@ def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: fr
 
 
 def refused(refusal: Refusal, at: str, grounds: tuple[tuple[str, str], ...] = ()) -> Problem:
-    """403 (422 when nothing of what was sent may go), with the sentence that is the same for every person.
+    """403 (422 when nothing sent may go, or the request says that it is too early), with the sentence that is the same for every person.
 
     `grounds` go to the audit entry of the refusal: the gate, what it found, whom the request named.
     """
-    family = ProblemType.UNPROCESSABLE if refusal is Refusal.MINIMUM_EXCEEDED else ProblemType.FORBIDDEN
+    family = ProblemType.UNPROCESSABLE if refusal in _UNPROCESSABLE else ProblemType.FORBIDDEN
     return Problem(family, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal), grounds=grounds)
 
 

@@ -45,6 +45,7 @@ def rules_for(clocks: Sequence[ClockRule], transfer: Transfer, region: str) -> l
         for rule in clocks
         if rule.state == transfer.state.value
         and rule.region in ("", region)
+        and region not in rule.except_regions
         and (rule.services is None or transfer.service in rule.services)
         and (rule.priorities is None or transfer.priority in rule.priorities)
     ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway import vocabulary as v
-from gateway.decision.decide import Ask, Denial, Permit, decide
+from gateway.decision.decide import Ask, Denial, Permit, Said, decide
 from gateway.delivery.ledger import announce
-from gateway.disclosure.minimize import Source, classes_in
+from gateway.disclosure.minimize import Source, age_band_of, classes_in, yes_in
 from gateway.disclosure.release import Changed, Known, line_of, row_view
 from gateway.disclosure.views import sender_task
 from gateway.identity import Caller, ShelfId, StatusView, TransferId
@@ -51,6 +51,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         present=classes_in(source, parts.plan()),
         state=State.OFFERED.value,
         needs=needs_in(task),
+        said=Said(age_band_of(source), yes_in(source, parts.plan())),
     )
     permit = decide(ask, policy)
     if isinstance(permit, Denial):

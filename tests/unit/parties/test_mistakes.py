@@ -14,6 +14,7 @@ VSDR = "adapters/vsdr/manifest.yaml"
 DRPS = "adapters/drps/manifest.yaml"
 LAKERIDGE = "adapters/lakeridge/manifest.yaml"
 CODES = "mappings/codes.yaml"
+TERMS = "mappings/terms.yaml"
 CLASSES = "mappings/data-classes.yaml"
 
 
@@ -130,30 +131,30 @@ CASES = [
     Case(
         "service without owner",
         PROFILE,
-        "  dvsacc-fast-track: {needs: none}",
-        "  youth-hub: {needs: none}\n  dvsacc-fast-track: {needs: none}",
+        "dvsacc-fast-track, emergency-income",
+        "dvsacc-fast-track,\n  youth-hub, emergency-income",
         "the service 'youth-hub' has no owner",
         at="youth-hub",
     ),
     Case(
         "unknown need list",
-        PROFILE,
+        TERMS,
         "crisis-counselling: {needs: all}",
         "crisis-counselling: {needs: some}",
         "there is no need list 'some'",
     ),
-    Case("unknown need", PROFILE, "income: [income, food,", "income: [income, foods,", "'foods' is not a need"),
-    Case("unknown scope", PROFILE, "  housing: {purposes", "  houses: {purposes", "'houses' is not a consent-scope"),
+    Case("unknown need", TERMS, "income: [income, food,", "income: [income, foods,", "'foods' is not a need"),
+    Case("unknown scope", TERMS, "  housing: {purposes", "  houses: {purposes", "'houses' is not a consent-scope"),
     Case(
         "unknown purpose",
-        PROFILE,
+        TERMS,
         "hospital-fast-track: {purposes: [ERTREAT]",
         "hospital-fast-track: {purposes: [FUN]",
         "'FUN' is not a purpose",
     ),
-    Case("unknown notice", PROFILE, "lifetime: 72h, notices: [limits]", "lifetime: 72h, notices: [limit]", "'limit' is not a notice"),
-    Case("no notice", PROFILE, "lifetime: 72h, notices: [limits]", "lifetime: 72h, notices: []", "consent-scopes.warm-transfer.notices"),
-    Case("lifetime", PROFILE, "lifetime: 72h", "lifetime: 72 hours", "must match"),
+    Case("unknown notice", TERMS, "lifetime: 72h, notices: [limits]", "lifetime: 72h, notices: [limit]", "'limit' is not a notice"),
+    Case("no notice", TERMS, "lifetime: 72h, notices: [limits]", "lifetime: 72h, notices: []", "consent-scopes.warm-transfer.notices"),
+    Case("lifetime", TERMS, "lifetime: 72h", "lifetime: 72 hours", "must match"),
     Case("unknown basis", PROFILE, "    basis: police-cspa-s80", "    basis: police-whim", "'police-whim' is not a legal basis"),
     Case("basis of another kind", PROFILE, "    basis: police-cspa-s80", "    basis: own-access", "cannot invoke 'own-access'"),
     Case(
@@ -196,18 +197,25 @@ CASES = [
         "is not a service of this profile",
     ),
     Case(
+        "service without terms",
+        PROFILE,
+        "dvsacc-fast-track, emergency-income",
+        "dvsacc-slow-track, emergency-income",
+        "is not a service of the common terms",
+    ),
+    Case(
         "row twice", PROFILE, "id: police-to-hospital", "id: police-to-income-support", "is listed twice", at="id: police-to-income-support"
     ),
     Case("row kind unknown", PROFILE, "    to: victim-services", "    to: victims", "'victims' is not a kind"),
     Case(
         "clock state",
-        PROFILE,
+        TERMS,
         "state: accepted, during: [en-route]",
         "state: arrived, during: [en-route]",
         "'arrived' is not a business-status",
     ),
     Case(
-        "clock services", PROFILE, "services: in-person, priorities", "services: on-foot, priorities", "there is no service list 'on-foot'"
+        "clock services", TERMS, "services: in-person, priorities", "services: on-foot, priorities", "there is no service list 'on-foot'"
     ),
     Case("class selector code", CLASSES, "{input: access,", "{input: acess,", "'acess' is not a task-input"),
     Case("class selector system", CLASSES, "codes: access}", "codes: accesses}", "'accesses' is not a code system"),
@@ -279,4 +287,4 @@ def test_an_alias_of_itself_is_a_mistake_and_not_a_crash(tree: Path, spoil: Spoi
 def test_every_file_of_the_repository_has_a_schema() -> None:
     names = {path.name.removesuffix(".schema.json") for path in (ROOT / "mappings" / "schemas").glob("*.json")}
 
-    assert names == {"codes", "data-classes", "profile", "manifest", "registry"}
+    assert names == {"codes", "data-classes", "terms", "profile", "manifest", "registry"}
