@@ -39,6 +39,7 @@ from gateway.api.fhir import TABLE, fhir_routes
 from gateway.api.health import health_routes
 from gateway.api.nowhere import nowhere_routes
 from gateway.api.oauth import routes as oauth_routes
+from gateway.api.shown import Showing
 from gateway.audit.checkpoint import Signer
 from gateway.audit.entry import Chain
 from gateway.audit.sequencer import LogDamaged, SequencerConflict
@@ -53,11 +54,18 @@ from gateway.disclosure.release import ReleaseStep
 from gateway.fhir.capability import OauthUris, SystemInteraction, capability_statement
 from gateway.fhir.validate import warm
 from gateway.identity import Caller, ShelfId, shelf_party
+from gateway.oauth.answers import forgetful
 from gateway.oauth.assertions import AssertionRules, AssertionVerifier
+from gateway.oauth.authentication import ClientAuthentication
+from gateway.oauth.callers import Callers
 from gateway.oauth.devices import DeviceRule
+from gateway.oauth.dpop import ProofVerifier
+from gateway.oauth.introspection import TokenControl
 from gateway.oauth.jwks import FetchLimits, JwksFetcher, PartnerKeys
 from gateway.oauth.keys import SigningKeys
+from gateway.oauth.outbound import Outbound
 from gateway.oauth.metadata import OAuthUrls
+from gateway.oauth.mtls import ClientCertificates, TrustedProxies
 from gateway.oauth.revocation import MemoryRevocations
 from gateway.oauth.server import TokenService
 from gateway.oauth.statement import hub_statement
@@ -147,7 +155,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     database, keyring = opened.database, opened.keyring
     writer = Writer(database, lambda: Chain(f"w-{secrets.token_hex(8)}"))
     await writer.start()
-    http = httpx.AsyncClient(follow_redirects=False, limits=httpx.Limits(max_connections=100))
+    http = forgetful(httpx.AsyncClient(follow_redirects=False, limits=httpx.Limits(max_connections=100)))
     audit, stop = StoredAudit(database, writer), asyncio.Event()
     signer = Signer.from_pem(settings.audit_origin, settings.audit_key.read_bytes())
     sealing = asyncio.create_task(_sequence(audit, signer, stop), name="sequencer")
@@ -210,35 +218,54 @@ def _assemble(
         wake=wake,
     )
     keys = SigningKeys.load(settings.signing_keys)
+    revocations = MemoryRevocations(time.time)
     tokens = AccessTokens(
         keys,
         issuer=urls.issuer,
         audience=fhir_base,
         policy=policy,
-        revocations=MemoryRevocations(time.time),
+        revocations=revocations,
         now=time.time,
         new_id=lambda: secrets.token_hex(16),
     )
+    replay = StoredReplay(writer)
     verifier = AssertionVerifier(
         clients=lambda: policy().clients,
         keys=PartnerKeys(JwksFetcher(http, sandbox=settings.sandbox, now=time.monotonic, limits=FetchLimits())),
-        replay=StoredReplay(writer),
+        replay=replay,
         audiences=(urls.token, urls.issuer),
         rules=AssertionRules(),
         now=time.time,
     )
-    service = TokenService(verifier, tokens, fhir_base=fhir_base, refused=_token_refused)
+    authentication = ClientAuthentication(verifier, _token_refused)
+    proofs = ProofVerifier(replay, time.time)
+    service = TokenService(authentication, tokens, proofs, fhir_base=fhir_base)
+    control = TokenControl(
+        authentication,
+        tokens,
+        revocations,
+        issuer=urls.issuer,
+        audience=fhir_base,
+        introspection_url=urls.introspection,
+        revocation_url=urls.revocation,
+        revoked=_token_revoked,
+    )
+    certificates = ClientCertificates(
+        TrustedProxies(settings.trusted_proxies or ()), settings.certificate_header, from_tls=settings.tls_client_ca is not None
+    )
+    showing = Showing(settings.base_url, certificates)
     edge = Edge(
-        tokens=tokens,
+        callers=Callers(tokens, proofs),
+        showing=showing,
         device=DeviceRule(configured.policy.device_refusals),
         gate=lambda: configured.gate,
         directory=lambda: configured.directory,
         referrals=Referrals(parts),
         parts=parts,
     )
-    token = hub_statement(keys, urls.issuer, time.time)
+    outbound = Outbound(http, statement=hub_statement(keys, urls.issuer, time.time), now=time.time)
     text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
-    texts = Texts(parts, HttpTransport(http, text_endpoint, token) if settings.text_service_url else None)
+    texts = Texts(parts, HttpTransport(http, text_endpoint, outbound) if settings.text_service_url else None)
     own = load_adapters(configured.policy, settings.config_root, os.environ)
 
     def adapter_for(endpoint: Endpoint) -> OutboundAdapter:
@@ -246,7 +273,7 @@ def _assemble(
         return mine if mine is not None else BUILT_IN[endpoint.transport]
 
     sender = Sender(
-        parts, adapter_for, lambda endpoint: HttpTransport(http, endpoint, token), texts, lease_ms=int(settings.lease_seconds * 1000)
+        parts, adapter_for, lambda endpoint: HttpTransport(http, endpoint, outbound), texts, lease_ms=int(settings.lease_seconds * 1000)
     )
     runner = EmbeddedRunner(sender, Timers(parts).fire_due, sweep=settings.sweep_seconds)
     scopes = sorted({scope for client in configured.policy.clients.values() for scope in client.scopes})
@@ -260,7 +287,13 @@ def _assemble(
     )
     routes = [
         *health_routes(),
-        *oauth_routes(service, keys, urls, scopes=scopes, smart_paths=("", "/fhir"), document_age=DOCUMENT_AGE),
+        *oauth_routes(
+            *(service, control, showing, keys, urls),
+            scopes=scopes,
+            smart_paths=("", "/fhir"),
+            document_age=DOCUMENT_AGE,
+            certificates=certificates.possible,
+        ),
         *fhir_routes(edge, orjson.dumps(statement), fhir_base),
         *nowhere_routes(),
     ]
@@ -277,6 +310,10 @@ def _clock(settings: Settings) -> Clock:
 
 def _token_refused(fault: Any, client_id: str | None) -> None:
     log.info("assertion-refused", fault=str(fault), known_client=client_id is not None)
+
+
+def _token_revoked(client_id: str, token_id: str) -> None:
+    log.info("token-revoked", client=client_id, token_id=token_id)
 
 
 async def _sequence(store: StoredAudit, signer: Signer, stop: asyncio.Event) -> None:

@@ -35,27 +35,15 @@ def serve() -> None:
 
     from gateway.app import create_app
     from gateway.log import configure_logging
+    from gateway.serving import server_config
     from gateway.settings import load_settings
 
     configure_logging()
     with _explained():
         settings = load_settings()
         hub = create_app(settings)
-        config = uvicorn.Config(
-            hub,
-            host=settings.host,
-            port=settings.port,
-            loop="uvloop",
-            http="httptools",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=True,
-            timeout_graceful_shutdown=5,
-        )
         try:
-            uvicorn.Server(config).run()
+            uvicorn.Server(server_config(hub, settings)).run()
         except SystemExit:  # how the server says that it did not start
             if hub.state.failure is not None:
                 raise hub.state.failure from None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["FINDINGS_LIMIT", "Finding", "IssueCode", "Problem", "ProblemType", "Refusal"]
+__all__ = ["FINDINGS_LIMIT", "Challenge", "Finding", "IssueCode", "Problem", "ProblemType", "Refusal"]
 
 FINDINGS_LIMIT: Final = 20
 """At most this many findings are reported for one request."""
@@ -102,6 +102,14 @@ class ProblemType(StrEnum):
     UNAVAILABLE = "unavailable"  # 503: nothing happened, try again
 
 
+class Challenge(StrEnum):
+    """What an unauthenticated caller is asked for (RFC 6750 section 3, RFC 9449 section 7.1). Never says what was wrong with a token."""
+
+    ABSENT = "absent"  # no token was sent
+    TOKEN = "token"
+    PROOF = "proof"  # the DPoP proof does not count
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong.
@@ -120,7 +128,12 @@ class Problem(Exception):
     """A request refused. Never holds, and never prints, a value from the request."""
 
     def __init__(
-        self, type: ProblemType, *findings: Finding, retry_after: int | None = None, grounds: tuple[tuple[str, str], ...] = ()
+        self,
+        type: ProblemType,
+        *findings: Finding,
+        retry_after: int | None = None,
+        grounds: tuple[tuple[str, str], ...] = (),
+        challenge: Challenge = Challenge.TOKEN,
     ) -> None:
         """`grounds`: codes and configuration ids on which it was decided, for the audit log alone; never for the caller."""
         super().__init__(type.value)
@@ -128,11 +141,12 @@ class Problem(Exception):
         self.findings = findings[:FINDINGS_LIMIT]
         self.retry_after = retry_after
         self.grounds = grounds
+        self.challenge = challenge
 
     def also(self, finding: Finding) -> Problem:
         """The same problem with one more thing to say, which is never cut off."""
         kept = self.findings[: FINDINGS_LIMIT - 1]
-        return Problem(self.type, *kept, finding, retry_after=self.retry_after, grounds=self.grounds)
+        return Problem(self.type, *kept, finding, retry_after=self.retry_after, grounds=self.grounds, challenge=self.challenge)
 
     def __str__(self) -> str:
         return f"{self.type}: " + "; ".join(f"{f.code} at {f.expression or '-'}" for f in self.findings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -18,13 +19,14 @@ from starlette.responses import Response
 
 from gateway.api.errors import STATUS, answer, unexpected
 from gateway.api.reading import read_body
+from gateway.api.shown import Showing
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.clock import instant, millis
 from gateway.fhir.validate import validate
 from gateway.identity import Caller
+from gateway.oauth.callers import Callers
 from gateway.oauth.devices import DeviceRule
 from gateway.oauth.scopes import ActionScope, Interaction, allows, has_action
-from gateway.oauth.tokens import AccessTokens
 from gateway.parties.directory import Directory
 from gateway.parties.ingest import Gate
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
@@ -72,14 +74,16 @@ class Edge:
     def __init__(
         self,
         *,
-        tokens: AccessTokens,
+        callers: Callers,
+        showing: Showing,
         device: DeviceRule,
         gate: Callable[[], Gate],
         directory: Callable[[], Directory],
         referrals: Referrals,
         parts: Parts,
     ) -> None:
-        self._tokens = tokens
+        self._callers = callers
+        self._showing = showing
         self._device = device
         self._gate = gate
         self.directory = directory
@@ -93,7 +97,8 @@ class Edge:
             correlation = secrets.token_hex(16)
             seen: Seen | None = None
             try:
-                caller = self._tokens.authenticate(request.headers.get("authorization"))
+                shown = partial(self._showing.of, request)
+                caller = await self._callers.authenticate(request.headers.get("authorization"), shown)
                 seen = Seen(caller, correlation, millis(self.parts.clock.now()))
                 return await serve(request, seen)
             except Problem as problem:

@@ -9,7 +9,8 @@ import orjson
 from starlette.responses import Response
 
 from gateway.fhir.outcomes import outcome
-from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.oauth.dpop import PROOF_ALGS
+from gateway.problems import Challenge, Finding, IssueCode, Problem, ProblemType, Refusal
 
 __all__ = ["FHIR_JSON", "STATUS", "answer", "unexpected"]
 
@@ -33,15 +34,23 @@ STATUS: Final[Mapping[ProblemType, int]] = {
     ProblemType.UNAVAILABLE: 503,
 }
 
+_ALGS: Final = f'algs="{" ".join(PROOF_ALGS)}"'
+_CHALLENGES: Final[Mapping[Challenge, str]] = {
+    Challenge.ABSENT: f"Bearer, DPoP {_ALGS}",
+    Challenge.TOKEN: f'Bearer error="invalid_token", DPoP error="invalid_token", {_ALGS}',
+    Challenge.PROOF: f'DPoP error="invalid_dpop_proof", {_ALGS}',
+}
+"""RFC 6750 section 3 and RFC 9449 section 7.1: one challenge for every failure of a token, without detail."""
+_TOO_SMALL: Final = f'Bearer error="insufficient_scope", DPoP error="insufficient_scope", {_ALGS}'
+
 
 def answer(problem: Problem, correlation: str) -> Response:
     """An OperationOutcome. The body of a 404 is always the same but for the correlation id."""
     headers = {"X-Correlation-ID": correlation, "Cache-Control": "no-store"}
     if problem.type is ProblemType.UNAUTHENTICATED:
-        # RFC 6750 section 3; one challenge for every failure
-        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+        headers["WWW-Authenticate"] = _CHALLENGES[problem.challenge]
     if problem.type is ProblemType.FORBIDDEN and any(f.refusal is Refusal.SCOPE_MISSING for f in problem.findings):
-        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+        headers["WWW-Authenticate"] = _TOO_SMALL
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
     body = orjson.dumps(outcome(problem.findings, correlation_id=correlation))

@@ -12,9 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api.nowhere import AnyMethod
+from gateway.api.shown import Showing
+from gateway.oauth.authentication import NO_STORE, OAuthError, invalid_request
+from gateway.oauth.introspection import Answer, TokenControl
 from gateway.oauth.keys import SigningKeys
 from gateway.oauth.metadata import OAuthUrls, authorization_server_metadata, smart_configuration
-from gateway.oauth.server import NO_STORE, OAuthError, TokenService, invalid_request
+from gateway.oauth.server import TokenService
 
 __all__ = ["FORM_LIMIT", "routes"]
 
@@ -28,24 +31,44 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def routes(
-    service: TokenService, keys: SigningKeys, urls: OAuthUrls, *, scopes: Iterable[str], smart_paths: Iterable[str], document_age: int
+    service: TokenService,
+    control: TokenControl,
+    showing: Showing,
+    keys: SigningKeys,
+    urls: OAuthUrls,
+    *,
+    scopes: Iterable[str],
+    smart_paths: Iterable[str],
+    document_age: int,
+    certificates: bool,
 ) -> list[Route]:
     """The routes of the authorization server.
 
-    `scopes`: those advertised. `smart_paths`: prefixes under which ``.well-known/smart-configuration`` is served (``""`` and the path of
-    the FHIR base). `document_age`: seconds a caller may keep a discovery document or the key set.
+    `certificates`: whether clients can show one. `scopes`: those advertised. `smart_paths`: prefixes under which
+    ``.well-known/smart-configuration`` is served (``""`` and the path of the FHIR base). `document_age`:
+    seconds a caller may keep a discovery document or the key set.
     """
     advertised = tuple(scopes)
-    smart = orjson.dumps(smart_configuration(urls, advertised))
-    server = orjson.dumps(authorization_server_metadata(urls, advertised))
+    smart = orjson.dumps(smart_configuration(urls, advertised, certificates=certificates))
+    server = orjson.dumps(authorization_server_metadata(urls, advertised, certificates=certificates))
     kept = {"Cache-Control": f"public, max-age={document_age}"}
 
     async def token(request: Request) -> Response:
         form = await _form(request)
         if isinstance(form, OAuthError):
             return _json(form.body, form.status, form.headers)
-        answer = await service.token(form, request.headers)
+        answer = await service.token(form, request.headers, showing.of(request))
         return _json(answer.body, answer.status, answer.headers)
+
+    def about_a_token(ask: Callable[[Mapping[str, str], Mapping[str, str]], Awaitable[Answer | OAuthError]]) -> Handler:
+        async def serve(request: Request) -> Response:
+            form = await _form(request)
+            answer = form if isinstance(form, OAuthError) else await ask(form, request.headers)
+            if isinstance(answer, OAuthError):
+                return _json(answer.body, answer.status, answer.headers)
+            return _json(answer.body, 200, answer.headers) if answer.body is not None else Response(headers=dict(answer.headers))
+
+        return serve
 
     def document(content: Callable[[], bytes]) -> Handler:
         async def serve(request: Request) -> Response:
@@ -56,6 +79,8 @@ def routes(
 
     return [
         _route("/oauth/token", token, ("POST",)),
+        _route("/oauth/introspect", about_a_token(control.introspect), ("POST",)),
+        _route("/oauth/revoke", about_a_token(control.revoke), ("POST",)),
         _route("/oauth/jwks", document(lambda: orjson.dumps(keys.jwks)), ("GET", "HEAD")),
         _route(urls.metadata_path, document(lambda: server), ("GET", "HEAD")),
         *(_route(f"{prefix}/.well-known/smart-configuration", document(lambda: smart), ("GET", "HEAD")) for prefix in smart_paths),
@@ -75,7 +100,10 @@ def _route(path: str, handler: Handler, allowed: tuple[str, ...]) -> Route:
 
 
 async def _form(request: Request) -> dict[str, str] | OAuthError:
-    """The parameters of a token request (RFC 6749 section 3.2 and appendix B): in the body only, each at most once, empty ones left out."""
+    """The parameters of a request (RFC 6749 section 3.2 and appendix B): in the body only, each at most once, empty ones left out.
+
+    `resource` alone may come several times (RFC 8707 section 2); its values are joined by spaces, which no URI holds.
+    """
     if request.url.query:
         return invalid_request("Send the parameters in the body, not in the URL.")
     if not _is_form(request.headers.getlist("content-type")):
@@ -93,8 +121,11 @@ async def _form(request: Request) -> dict[str, str] | OAuthError:
     except ValueError:
         return invalid_request("The body is not a form.")
     form = dict(pairs)
-    if len(form) != len(pairs):
+    resources = [value for name, value in pairs if name == "resource" and value]
+    if len(form) - ("resource" in form) != sum(name != "resource" for name, _ in pairs):
         return invalid_request("A parameter is repeated.")
+    if resources:
+        form["resource"] = " ".join(resources)
     return {name: value for name, value in form.items() if value}
 
 

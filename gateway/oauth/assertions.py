@@ -87,11 +87,12 @@ class AssertionVerifier:
         self._now = now
         self._rules = rules
 
-    async def verify(self, assertion: str, client_id: str | None = None) -> Client:
+    async def verify(self, assertion: str, client_id: str | None = None, *, audience: str | None = None) -> Client:
         """The registered client that signed `assertion`, or `InvalidAssertion`.
 
         `client_id` is the request parameter of that name: optional, but it must name the same client (RFC 7521 section 4.2). After
-        this returned, the same assertion never passes again. `Problem` of the replay store is passed on.
+        this returned, the same assertion never passes again. `audience`: one more name of this server that counts for this call (the
+        endpoint asked). `Problem` of the replay store is passed on.
         """
         try:
             token = parse_compact(assertion, limit=self._rules.size)
@@ -100,7 +101,7 @@ class AssertionVerifier:
         alg, kid = self._check_header(token)
         client = self._client_of(token, client_id)
         claims = token.claims
-        if fault := self._claims_fault(claims):
+        if fault := self._claims_fault(claims, audience):
             raise InvalidAssertion(fault, client.id)
         if "jku" in token.header and token.header["jku"] != client.jwks_url:  # SMART: when present, it matches the registered URL
             raise InvalidAssertion(AssertionFault.HEADER, client.id)
@@ -141,10 +142,10 @@ class AssertionVerifier:
             raise InvalidAssertion(AssertionFault.UNKNOWN_CLIENT)
         return client
 
-    def _claims_fault(self, claims: Mapping[str, Any]) -> AssertionFault | None:
+    def _claims_fault(self, claims: Mapping[str, Any], audience: str | None) -> AssertionFault | None:
         """RFC 7523 section 3 items 3 to 7, with SMART's limits."""
         now, rules = self._now(), self._rules
-        if not self._is_for_us(claims.get("aud")):
+        if not self._is_for_us(claims.get("aud"), audience):
             return AssertionFault.AUDIENCE
         exp = claims.get("exp")
         if not is_numeric_date(exp) or exp <= now - rules.exp_leeway:
@@ -159,8 +160,8 @@ class AssertionVerifier:
             return AssertionFault.TOKEN_ID
         return None
 
-    def _is_for_us(self, audience: object) -> bool:
+    def _is_for_us(self, claimed: object, endpoint: str | None) -> bool:
         """RFC 7523 section 3 item 3, compared as plain strings. Every audience named must be this server: an assertion that is
         also good elsewhere could be replayed from there."""
-        named = audience if isinstance(audience, list) else [audience]
-        return bool(named) and all(isinstance(one, str) and one in self._audiences for one in named)
+        named = claimed if isinstance(claimed, list) else [claimed]
+        return bool(named) and all(isinstance(one, str) and (one in self._audiences or one == endpoint) for one in named)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeGuard
 
-__all__ = ["NAME_LIMIT", "Compact", "MalformedToken", "is_name", "is_numeric_date", "parse_compact"]
+__all__ = ["NAME_LIMIT", "Compact", "MalformedToken", "b64url", "is_name", "is_numeric_date", "parse_compact"]
 
 NAME_LIMIT: Final = 255
 """The longest `jti`, `kid`, `iss` or `sub` accepted."""
@@ -59,6 +59,11 @@ def parse_compact(token: str, *, limit: int) -> Compact:
         signing_input=f"{head}.{payload}".encode("ascii"),
         signature=_decode(signature),
     )
+
+
+def b64url(raw: bytes) -> str:
+    """base64url without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
 
 
 def is_name(value: object) -> TypeGuard[str]:

@@ -15,14 +15,15 @@ from typing import Any, Final
 import jwt
 
 from gateway.identity import Caller, ClientId
+from gateway.oauth.confirmation import Confirmation, UnreadableConfirmation
 from gateway.oauth.jose import Compact, MalformedToken, is_name, is_numeric_date, parse_compact
 from gateway.oauth.keys import SigningKey, SigningKeys
 from gateway.oauth.revocation import Revocations
 from gateway.oauth.scopes import grant
 from gateway.parties.model import Client, Policy
-from gateway.problems import Finding, IssueCode, Problem, ProblemType
+from gateway.problems import Challenge, Finding, IssueCode, Problem, ProblemType
 
-__all__ = ["LONGEST_LIFETIME", "AccessTokens", "Issued", "MisregisteredClient", "caller_of"]
+__all__ = ["LONGEST_LIFETIME", "AccessTokens", "Held", "Issued", "MisregisteredClient", "caller_of", "identity_claims", "no_token"]
 
 LONGEST_LIFETIME: Final = 300
 """Seconds. What a stolen token is worth at most."""
@@ -38,7 +39,7 @@ _EXPIRED: Final = Finding(IssueCode.EXPIRED, "The access token has expired. Get 
 
 
 class MisregisteredClient(Exception):
-    """A client's registration names a party or unit that does not exist: it can't be given a token."""
+    """A client's registration names a party or unit that does not exist, or asks for a binding: it can't be given this token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,20 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Held:
+    """A token that is good now, whoever shows it: whether this request may use it is for `gateway.oauth.callers` to say."""
+
     caller: Caller
+    confirmation: Confirmation | None
+    issued_at: int
     expires_at: float
-    epoch: int
+    epoch: int  # of the policy it was verified under
     keys: object  # the key set it was verified against
+
+
+def no_token(challenge: Challenge = Challenge.TOKEN) -> Problem:
+    """The one answer to every token that does not count."""
+    return Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN, challenge=challenge)
 
 
 def caller_of(client: Client, policy: Policy, scopes: frozenset[str], purposes: frozenset[str], token_id: str) -> Caller | None:
@@ -113,10 +123,12 @@ class AccessTokens:
         self._new_id = new_id
         self._lifetime = lifetime
         self._remembered = remembered
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, Held] = {}
 
-    def issue(self, client: Client, scopes: frozenset[str]) -> Issued:
+    def issue(self, client: Client, scopes: frozenset[str], bound_to: Confirmation | None = None) -> Issued:
         """A token for `client` with the granted `scopes` (RFC 9068 section 2). Raises `MisregisteredClient`."""
+        if not Confirmation.suffices(bound_to, client.binding):
+            raise MisregisteredClient
         token_id = self._new_id()
         caller = caller_of(client, self._policy(), scopes, client.purposes, token_id)
         if caller is None:
@@ -133,28 +145,29 @@ class AccessTokens:
             "exp": issued_at + self._lifetime,
             "scope": scope,
             "purpose_of_use": sorted(client.purposes),
-            **_identity_claims(caller),
+            **identity_claims(caller),
+            **({"cnf": bound_to.claim()} if bound_to is not None else {}),
         }
         key = self._keys.current
         token = jwt.encode(claims, key.private, algorithm=_ALG, headers={"typ": "at+jwt", "kid": key.kid})
         return Issued(_with_low_s(token), token_id, self._lifetime, scope)
 
-    def authenticate(self, authorization: str | None) -> Caller:
-        """The caller that an ``Authorization`` header proves (RFC 6750 section 2.1; no other way of sending a token counts)."""
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN)
-        return self.verify(token.strip(" "))
-
     def verify(self, token: str) -> Caller:
-        """The caller that this token stands for now (RFC 9068 section 4), or `Problem` (unauthenticated).
+        """The caller of a plain bearer token, or `Problem` (unauthenticated)."""
+        held = self.held(token)
+        if held.confirmation is not None:
+            raise no_token()
+        return held.caller
+
+    def held(self, token: str) -> Held:
+        """What this token stands for now (RFC 9068 section 4), or `Problem` (unauthenticated).
 
         Whatever is wrong with a token, the answer is the same, except that one which was good and has expired is told so.
         """
         try:
             digest = sha256(token.encode("ascii")).digest()
         except UnicodeEncodeError:
-            raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN) from None
+            raise no_token() from None
         known = self._known.get(digest)
         policy = self._policy()
         if known is None or known.epoch != policy.epoch or known.keys is not self._keys.jwks:
@@ -167,10 +180,10 @@ class AccessTokens:
             self._known.pop(digest, None)
             raise Problem(ProblemType.UNAUTHENTICATED, _EXPIRED)
         if self._revocations.is_revoked(caller.token_id, caller.client_id):
-            raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN)
-        return caller
+            raise no_token()
+        return known
 
-    def _verify_signed(self, token: str, policy: Policy) -> _Known:
+    def _verify_signed(self, token: str, policy: Policy) -> Held:
         keys = self._keys.jwks
         try:
             compact = parse_compact(token, limit=_SIZE)
@@ -184,12 +197,13 @@ class AccessTokens:
                 # times are checked here, against the injected clock
                 options={"require": _REQUIRED, "strict_aud": True, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
             )
-        except (MalformedToken, jwt.PyJWTError):
-            raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN) from None
-        caller = self._caller(claims, policy)
-        if caller is None or not is_numeric_date(claims["exp"]):
-            raise Problem(ProblemType.UNAUTHENTICATED, _NO_TOKEN)
-        return _Known(caller, float(claims["exp"]), policy.epoch, keys)
+            bound = Confirmation.of(claims.get("cnf"))
+        except (MalformedToken, jwt.PyJWTError, UnreadableConfirmation):
+            raise no_token() from None
+        caller = self._caller(claims, bound, policy)
+        if caller is None or not is_numeric_date(claims["exp"]) or not is_numeric_date(claims["iat"]):
+            raise no_token()
+        return Held(caller, bound, int(claims["iat"]), float(claims["exp"]), policy.epoch, keys)
 
     def _key_of(self, compact: Compact) -> SigningKey:
         """RFC 9068 section 4: the type is at+jwt (so no other JWT passes), the algorithm and key are this server's own."""
@@ -202,13 +216,16 @@ class AccessTokens:
             raise MalformedToken("not this server's form of signature")
         return key
 
-    def _caller(self, claims: Mapping[str, Any], policy: Policy) -> Caller | None:
-        """The caller under today's configuration; None when the client is gone or no longer what the token says it is."""
+    def _caller(self, claims: Mapping[str, Any], bound: Confirmation | None, policy: Policy) -> Caller | None:
+        """The caller under today's configuration; None when the client is gone, or no longer what the token says it is, or must hold
+        bound tokens and this one is not."""
         client_id, scope, purposes, token_id = (claims.get(name) for name in ("client_id", "scope", "purpose_of_use", "jti"))
         if not isinstance(client_id, str) or claims.get("sub") != client_id or not is_name(token_id):
             return None
         client = policy.clients.get(ClientId(client_id))
-        if client is None or not isinstance(scope, str) or not isinstance(purposes, list):
+        if client is None or not Confirmation.suffices(bound, client.binding):
+            return None
+        if not isinstance(scope, str) or not isinstance(purposes, list):
             return None
         caller = caller_of(
             client,
@@ -217,7 +234,7 @@ class AccessTokens:
             client.purposes & {purpose for purpose in purposes if isinstance(purpose, str)},
             token_id,
         )
-        if caller is None or _identity_claims(caller) != {name: claims[name] for name in _IDENTITY if name in claims}:
+        if caller is None or identity_claims(caller) != {name: claims[name] for name in _IDENTITY if name in claims}:
             return None
         return caller
 
@@ -225,7 +242,7 @@ class AccessTokens:
 _IDENTITY: Final = ("party", "unit", "region", "role", "device_owner")
 
 
-def _identity_claims(caller: Caller) -> dict[str, str]:
+def identity_claims(caller: Caller) -> dict[str, str]:
     """The claims that place a caller; `unit` is left out where the party is one unit."""
     placed = {
         "party": caller.party,

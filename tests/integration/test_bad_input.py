@@ -21,6 +21,7 @@ BODIES = [
     Case("a string", 400, json.dumps(CANARY).encode()),
     Case("empty", 400, b"", headers={"Content-Type": "application/fhir+json", "X-Correlation-ID": CANARY}),
     Case("too deep", 400, DEEP),
+    Case("far too deep", 400, raw('{"x":' * 500 + f'"{CANARY}"' + "}" * 500)),
     Case("too large", 413, raw('{"resourceType":"Bundle","x":"' + CANARY * 100_000 + '"}')),
     Case("a member twice", 400, raw(f'{{"resourceType":"Bundle","type":"transaction","{CANARY}":1,"{CANARY}":2}}')),
     Case("a long number", 400, raw(f'{{"resourceType":"Bundle","{CANARY}":{"9" * 300}}}')),
@@ -306,6 +307,7 @@ async def test_many_references_to_nothing_cost_little(world: World) -> None:
 async def test_no_token_an_old_one_and_a_strangers_are_refused_alike_and_leave_no_trace(world: World) -> None:
     before = await row_counts(world)
     good = world.token("police")
+    algs = 'algs="ES256 ES384"'
     for header in (
         None,
         "Basic " + CANARY,
@@ -318,7 +320,9 @@ async def test_no_token_an_old_one_and_a_strangers_are_refused_alike_and_leave_n
         headers = {"Authorization": header} if header is not None else {}
         response = await world.http.get("/fhir/Task", headers=headers)  # type: ignore[arg-type]  # bytes are what a client may send
         assert_outcome(response, 401, canaries=[CANARY, good])
-        assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+        sent = header is not None and str(header).find("Basic") < 0
+        said = f'Bearer error="invalid_token", DPoP error="invalid_token", {algs}' if sent else f"Bearer, DPoP {algs}"
+        assert response.headers["www-authenticate"] == said
     assert await row_counts(world) == before
 
 
@@ -339,7 +343,7 @@ async def test_a_scope_too_small_is_refused_before_the_body_is_looked_at(world: 
         for method, path in (("POST", "/fhir/Patient"), ("PUT", "/fhir/Patient/x")):
             refused = await world.call(caller, method, path, raw(f"{{{CANARY}"))
             assert_outcome(refused, 403, refusal="scope-missing", canaries=[CANARY])
-            assert refused.headers["www-authenticate"] == 'Bearer error="insufficient_scope"'
+            assert refused.headers["www-authenticate"].startswith('Bearer error="insufficient_scope", DPoP error="insufficient_scope"')
 
 
 async def test_safe_contact_needs_codes_and_no_more(world: World) -> None:

@@ -21,9 +21,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.api.oauth import FORM_LIMIT, routes
+from gateway.api.shown import Showing
 from gateway.oauth.client import SmartBackendClient, SmartClientError, make_assertion
 from gateway.oauth.keys import public_jwk
 from gateway.oauth.metadata import OAuthUrls
+from gateway.oauth.mtls import ClientCertificates, TrustedProxies
 from gateway.oauth.partner_keys import AssertionAlg
 from gateway.oauth.scopes import Interaction, allows
 from gateway.problems import Problem
@@ -77,13 +79,20 @@ async def running(*, replay: Any = None, port: int = 0, jwks_url: str | None = N
 
         async def read(request: Request) -> Response:
             try:
-                caller = hub.tokens.authenticate(request.headers.get("authorization"))
+                caller = await hub.callers.authenticate(request.headers.get("authorization"), lambda: showing.of(request))
             except Problem:
                 return JSONResponse({}, 401)
             permitted = allows(caller.scopes, Interaction.READ, request.path_params["type"])
             return JSONResponse({"shelf": caller.shelf}, 200 if permitted else 403)
 
-        oauth = routes(hub.service, hub.keys, urls, scopes=SCOPES, smart_paths=("", "/fhir"), document_age=300)
+        showing = Showing(origin, ClientCertificates(TrustedProxies(()), None, from_tls=False))
+        oauth = routes(
+            *(hub.service, hub.control, showing, hub.keys, urls),
+            scopes=SCOPES,
+            smart_paths=("", "/fhir"),
+            document_age=300,
+            certificates=False,
+        )
         app = Starlette(routes=[*oauth, Route("/fhir/{type}/{id}", read)])
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         serving = asyncio.create_task(server.serve([listener]))

@@ -22,13 +22,15 @@ from tests.integration.world import World, coded, night_offer, patient
 
 Json = dict[str, Any]
 
-NO_TOKEN = {"/health/live", "/health/ready", "/fhir/metadata", "/oauth/token", "/oauth/jwks"}
+NO_TOKEN = {"/health/live", "/health/ready", "/fhir/metadata", "/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/jwks"}
 """Routes that anybody may call; and the discovery documents."""
 
 ROUTES = {
     ("/health/live", "GET"),
     ("/health/ready", "GET"),
     ("/oauth/token", "*"),
+    ("/oauth/introspect", "*"),
+    ("/oauth/revoke", "*"),
     ("/oauth/jwks", "*"),
     ("/.well-known/oauth-authorization-server", "*"),
     ("/.well-known/smart-configuration", "*"),

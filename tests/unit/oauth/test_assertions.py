@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.oauth.assertions import AssertionFault, InvalidAssertion
+from gateway.oauth.authentication import OAuthError
 from gateway.oauth.keys import public_jwk
-from gateway.oauth.server import OAuthError, TokenResponse
+from gateway.oauth.server import TokenResponse
 from tests.unit.oauth.world import (
     EC_KEY,
     NOW,

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.oauth.authentication import OAuthError
 from gateway.oauth.jose import MalformedToken, parse_compact
 from gateway.oauth.partner_keys import read_jwk, read_jwks
 from gateway.oauth.scopes import grant
-from gateway.oauth.server import OAuthError
 from gateway.problems import Problem
 from tests.unit.oauth.world import EC_KEY, SCOPES, assertion, claims, form, raw_assertion, world
 

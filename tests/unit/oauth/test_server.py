@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
 from gateway.identity import Caller, ClientId, PartyId, ShelfId, StatusView
+from gateway.oauth.authentication import OAuthError
 from gateway.oauth.devices import DeviceRule
-from gateway.oauth.metadata import OAuthUrls, authorization_server_metadata, smart_configuration
-from gateway.oauth.server import OAuthError, TokenResponse
+from gateway.oauth.metadata import authorization_server_metadata, smart_configuration
+from gateway.oauth.server import TokenResponse
 from gateway.problems import IssueCode, Problem, ProblemType, Refusal
 from tests.unit.oauth.world import URLS, MemoryReplay, assertion, claims, client, form, world
 
@@ -100,13 +102,18 @@ async def test_neither_the_assertion_nor_the_token_is_logged(caplog: pytest.LogC
 
 
 def test_the_metadata_is_valid_for_authlib() -> None:
-    metadata = AuthorizationServerMetadata(authorization_server_metadata(URLS, ["system/Task.rs"]))
+    metadata = AuthorizationServerMetadata(authorization_server_metadata(URLS, ["system/Task.rs"], certificates=True))
     metadata.validate()
     assert metadata["token_endpoint"] == "https://hub.test/oauth/token"
+    for endpoint in ("introspection_endpoint", "revocation_endpoint"):  # RFC 7662 and RFC 7009 by way of RFC 8414 section 2
+        assert metadata[f"{endpoint}_auth_methods_supported"] == ["private_key_jwt"]
+        assert metadata[f"{endpoint}_auth_signing_alg_values_supported"] == ["RS384", "ES384"]
+    assert metadata["dpop_signing_alg_values_supported"] == ["ES256", "ES384"]
+    assert metadata["tls_client_certificate_bound_access_tokens"] is True
 
 
 def test_the_smart_configuration_has_what_smart_requires() -> None:
-    found = smart_configuration(URLS, ["transfer.offer", "system/Task.rs"])
+    found = smart_configuration(URLS, ["transfer.offer", "system/Task.rs"], certificates=False)
     assert found["token_endpoint"] == URLS.token and found["jwks_uri"] == URLS.jwks and found["issuer"] == URLS.issuer
     assert found["grant_types_supported"] == ["client_credentials"]
     assert found["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
@@ -119,7 +126,7 @@ def test_the_smart_configuration_has_what_smart_requires() -> None:
 
 def test_the_metadata_address_follows_the_issuer() -> None:
     assert URLS.metadata_path == "/.well-known/oauth-authorization-server"
-    assert OAuthUrls("https://h.test/as", "", "", "").metadata_path == "/.well-known/oauth-authorization-server/as"
+    assert replace(URLS, issuer="https://h.test/as").metadata_path == "/.well-known/oauth-authorization-server/as"
 
 
 def test_the_device_rule_refuses_the_listed_pairs_only() -> None:

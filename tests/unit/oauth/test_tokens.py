@@ -17,7 +17,7 @@ from gateway.identity import PartyId, ShelfId, StatusView
 from gateway.oauth.keys import SigningKey
 from gateway.oauth.tokens import AccessTokens, MisregisteredClient
 from gateway.problems import IssueCode, Problem, ProblemType
-from tests.unit.oauth.world import EC_KEY, NOW, URLS, World, assertion, claims, client, signing_key, world
+from tests.unit.oauth.world import EC_KEY, NOW, URLS, World, assertion, claims, client, shown, signing_key, world
 
 GRANTED = frozenset({"system/Task.rs", "transfer.offer"})
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -249,18 +249,18 @@ def test_a_token_never_lives_longer_than_five_minutes(lifetime: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_the_authorization_header_carries_the_token(scheme: str) -> None:
+async def test_the_authorization_header_carries_the_token(scheme: str) -> None:
     hub = world()
-    assert hub.tokens.authenticate(f"{scheme} {issue(hub)}").party == "alpha"
+    assert (await hub.callers.authenticate(f"{scheme} {issue(hub)}", shown)).party == "alpha"
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_no_other_header_value_authenticates(number: int) -> None:
+async def test_no_other_header_value_authenticates(number: int) -> None:
     hub = world()
     token = issue(hub)
     values = (None, "", "Bearer", "Bearer ", f"Basic {token}", token, f"Bearer {token} {token}")
     with pytest.raises(Problem):
-        hub.tokens.authenticate(values[number])
+        await hub.callers.authenticate(values[number], shown)
 
 
 def test_a_problem_never_shows_the_token() -> None:

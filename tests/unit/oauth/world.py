@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.identity import ClientId, PartyId, ShelfId, StatusView
 from gateway.oauth.assertions import ASSERTION_TYPE, AssertionFault, AssertionRules, AssertionVerifier
+from gateway.oauth.authentication import ClientAuthentication
+from gateway.oauth.callers import Callers
+from gateway.oauth.confirmation import Shown
+from gateway.oauth.dpop import ProofVerifier
+from gateway.oauth.introspection import TokenControl
 from gateway.oauth.jwks import FetchLimits, JwksFetcher, PartnerKeys
 from gateway.oauth.keys import SigningKey, SigningKeys, public_jwk
 from gateway.oauth.metadata import OAuthUrls
@@ -144,6 +150,8 @@ class World:
     replay: Any
     service: TokenService
     verifier: AssertionVerifier
+    callers: Callers
+    control: TokenControl
     tokens: AccessTokens
     keys: SigningKeys
     revocations: MemoryRevocations
@@ -190,9 +198,55 @@ def world(
     def refused(fault: AssertionFault, client_id: str | None) -> None:
         faults.append(fault)
 
-    service = TokenService(verifier, tokens, fhir_base=urls.fhir_base, refused=refused)
-    made = World(clock, store, service, verifier, tokens, keys, revocations, faults, policy(*(clients or (client(),))))
+    authentication = ClientAuthentication(verifier, refused)
+    proofs = ProofVerifier(store, clock)
+    service = TokenService(authentication, tokens, proofs, fhir_base=urls.fhir_base)
+    control = TokenControl(
+        authentication,
+        tokens,
+        revocations,
+        issuer=urls.issuer,
+        audience=urls.fhir_base,
+        introspection_url=urls.introspection,
+        revocation_url=urls.revocation,
+        revoked=lambda client_id, token_id: None,
+    )
+    registered = policy(*(clients or (client(),)))
+    made = World(clock, store, service, verifier, Callers(tokens, proofs), control, tokens, keys, revocations, faults, registered)
     return made
+
+
+P256_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def proof(
+    *,
+    key: PrivateKey = P256_KEY,
+    alg: str = "ES256",
+    at: float = NOW,
+    token: str | None = None,
+    header: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> str:
+    """A good DPoP proof for the token endpoint, or with `token` for a read of a Task; a change to None leaves the claim out."""
+    url, method = (URLS.token, "POST") if token is None else (f"{URLS.fhir_base}/Task/1", "GET")
+    payload = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": url, "iat": int(at)}
+    if token is not None:
+        payload["ath"] = _b64(sha256(token.encode()).digest()).decode()
+    jwk = {name: value for name, value in public_jwk(key, None, alg).items() if name in ("kty", "crv", "x", "y", "n", "e")}
+    headers = {"typ": "dpop+jwt", "jwk": jwk, **(header or {})}
+    left = {name: value for name, value in {**payload, **changes}.items() if value is not None}
+    return jwt.encode(left, key, algorithm=alg, headers={name: value for name, value in headers.items() if value is not None})
+
+
+def shown(*proofs: str, method: str = "GET", url: str = f"{URLS.fhir_base}/Task/1", certificate: str | None = None) -> Shown:
+    """What a request to the API shows."""
+    return Shown(method, url, proofs, certificate)
+
+
+def at_token_endpoint(*proofs: str, certificate: str | None = None) -> Shown:
+    """What a token request shows."""
+    return Shown("POST", URLS.token, proofs, certificate)
 
 
 def claims(at: float = NOW, **changes: Any) -> dict[str, Any]:

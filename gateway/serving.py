@@ -1,0 +1,70 @@
+"""The server process: uvicorn, its TLS, and the client's certificate, which uvicorn keeps to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.oauth.mtls import SCOPE_KEY, thumbprint
+from gateway.settings import Settings
+
+__all__ = ["server_config"]
+
+
+class _PeerProtocol(HttpToolsProtocol):
+    """Puts the thumbprint of the connection's verified client certificate into the scope of each request."""
+
+    _certificate: str | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own narrows it
+        """Look once: a connection has one certificate for as long as it lives (TLS 1.3 has no renegotiation; under 1.2 it is off here)."""
+        super().connection_made(transport)
+        session = transport.get_extra_info("ssl_object")
+        der = session.getpeercert(binary_form=True) if session is not None else None
+        self._certificate = thumbprint(der) if der else None
+
+    def on_message_begin(self) -> None:
+        """A new request's scope."""
+        super().on_message_begin()
+        self.scope[SCOPE_KEY] = self._certificate  # type: ignore[typeddict-unknown-key]  # a server may add keys of its own
+
+
+def server_config(app: Any, settings: Settings) -> uvicorn.Config:
+    """How `gateway serve` serves. uvicorn reads no `X-Forwarded-For`: a client's header does not become its address."""
+    tls: dict[str, Any] = {}
+    if settings.tls_certificate is not None:
+        required = ssl.CERT_REQUIRED if settings.tls_client_required else ssl.CERT_OPTIONAL
+        tls = {
+            "ssl_certfile": settings.tls_certificate,
+            "ssl_keyfile": settings.tls_key,
+            "ssl_ca_certs": settings.tls_client_ca,
+            "ssl_cert_reqs": required if settings.tls_client_ca is not None else ssl.CERT_NONE,
+            "ssl_context_factory": _context,
+        }
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=_PeerProtocol,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+        **tls,
+    )
+
+
+def _context(config: uvicorn.Config, default: Any) -> ssl.SSLContext:
+    """uvicorn's, with TLS 1.2 as the oldest version and no renegotiation."""
+    context: ssl.SSLContext = default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
