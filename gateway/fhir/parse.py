@@ -29,6 +29,7 @@ DIGITS_LIMIT: Final = 100
 _NUMBER_CHARACTERS: Final = bytes(ord("0") if chr(i) in "0123456789+-.eE" else ord(" ") for i in range(256))
 _LONG_NUMBER: Final = b"0" * (DIGITS_LIMIT + 1)
 _FULL_DEPTH: Final = b"\n" + b"  " * DEPTH_LIMIT  # indented: the beginning of a member at the last level; a string holds no line end
+_TOO_DEEP: Final = f"The body is nested more than {DEPTH_LIMIT} levels deep."
 _SPACE_BEFORE_COLON: Final = (b" :", b"\t:", b"\n:", b"\r:")
 _INTEGER_64: Final = range(-(2**63), 2**64)
 
@@ -47,8 +48,11 @@ def parse_json(body: bytes) -> dict[str, Any]:
         _refuse(IssueCode.STRUCTURE, "The body is not JSON in UTF-8 without a byte order mark (RFC 8259).")
     if type(parsed) is not dict:
         _refuse(IssueCode.STRUCTURE, "The body must be one JSON object.")
-    if orjson.dumps(parsed) == body and _FULL_DEPTH not in orjson.dumps(parsed, option=orjson.OPT_INDENT_2):
-        return parsed
+    try:
+        if orjson.dumps(parsed) == body and _FULL_DEPTH not in orjson.dumps(parsed, option=orjson.OPT_INDENT_2):
+            return parsed
+    except orjson.JSONEncodeError:  # it reads deeper than it writes
+        _refuse(IssueCode.TOO_COSTLY, _TOO_DEEP)
     members, plain = _survey(parsed)
     long_number = _LONG_NUMBER in body.translate(_NUMBER_CHARACTERS)
     if plain and not long_number and _no_duplicates(body, members):
@@ -69,7 +73,7 @@ def _survey(parsed: dict[str, Any]) -> tuple[int, bool]:
         level = [v for v in values if type(v) is dict or type(v) is list]
         if not level:
             return members, float not in kinds
-    _refuse(IssueCode.TOO_COSTLY, "The body is nested more than 32 levels deep.")
+    _refuse(IssueCode.TOO_COSTLY, _TOO_DEEP)
 
 
 def _no_duplicates(body: bytes, members: int) -> bool:
