@@ -56,13 +56,16 @@ def migrate() -> None:
     """Bring the database to the newest schema, as its owner."""
     from gateway.settings import load_settings
     from gateway.storage.migrate import migrate_postgres, migrate_sqlite
+    from gateway.storage.sqlite import FileLock
 
     with _explained():
         settings = load_settings()
         path = settings.sqlite_path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
             migrate_sqlite(path, path.with_suffix(".keys.db"))
+            lock.release()
         elif settings.database_owner_url is None or settings.keys_owner_url is None or settings.database_reader_url is None:
             typer.echo(
                 "Set GATEWAY_DATABASE_OWNER_URL and GATEWAY_KEYS_OWNER_URL: the application's own roles may not change tables.", err=True

@@ -12,7 +12,7 @@ from gateway.storage.revisions import HUB, KEYS, SCRIPTS, Schema
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["migrate_postgres", "migrate_sqlite", "upgrade"]
+__all__ = ["migrate_postgres", "migrate_sqlite", "revision_of", "upgrade"]
 
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7163001)"
 """Two `gateway migrate` at once: the second waits, and finds nothing to do."""
@@ -21,7 +21,7 @@ _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7163001)"
 def migrate_sqlite(database: Path, keys: Path) -> None:
     """Create or upgrade the two files. Costs nothing when they are current. Raises WrongSchema when one is ahead of this version."""
     for path, schema in ((database, HUB), (keys, KEYS)):
-        if not schema.is_current(_revision(path)):
+        if not schema.is_current(revision_of(path)):
             _upgrade_file(path, schema)
 
 
@@ -30,9 +30,11 @@ async def migrate_postgres(owner_url: str, keys_owner_url: str, *, reader: str, 
 
     Raises WrongSchema when one is ahead of this version.
     """
-    from gateway.storage.roles import keys_grants, main_grants
+    from gateway.storage.roles import keys_grants, main_digest, main_grants
 
-    await _upgrade_database(owner_url, HUB, list(main_grants(reader, writer)))
+    remember = f"INSERT INTO installed VALUES ('access', '{main_digest(reader, writer)}')"
+    remember += " ON CONFLICT (name) DO UPDATE SET digest = excluded.digest"
+    await _upgrade_database(owner_url, HUB, [*main_grants(reader, writer), remember])
     await _upgrade_database(keys_owner_url, KEYS, list(keys_grants(writer)))
 
 
@@ -84,7 +86,8 @@ async def _upgrade_database(url: str, schema: Schema, then: Sequence[str]) -> No
         await engine.dispose()
 
 
-def _revision(path: Path) -> str | None:
+def revision_of(path: Path) -> str | None:
+    """The revision of a SQLite file; None when it has none."""
     if not path.exists():
         return None
     connection = sqlite3.connect(path)

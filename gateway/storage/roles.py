@@ -1,11 +1,13 @@
 """What the two application roles may do on PostgreSQL: the second wall for reads.
 
 The reading role sees the rows of one shelf, the one in `app.shelf` for this transaction. The writing role may insert and close
-copies and reads no body. Neither owns a table; the audit log can't be changed or cut by either.
+copies and reads no body. Neither owns a table; the audit log can't be changed or cut by either. `gateway migrate` runs these statements
+each time, and leaves their digest in the database: a server whose own statements differ does not start.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -13,11 +15,12 @@ from typing import Final
 from gateway.storage import tables
 from gateway.storage.reads import ROUTINES
 
-__all__ = ["keys_grants", "main_grants"]
+__all__ = ["keys_grants", "main_digest", "main_grants"]
 
 _ROLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _REMOVABLE: Final = frozenset({"assertions", "requests", "registrations", "revoked_tokens", "workers"})
 _APPEND_ONLY: Final = frozenset({"audit_entries", "audit_leaves", "audit_writers", "audit_checkpoints"})
+_OWNERS: Final = frozenset({"installed"})
 
 
 def main_grants(reader: str, writer: str) -> Iterator[str]:
@@ -40,11 +43,17 @@ def main_grants(reader: str, writer: str) -> Iterator[str]:
         yield f"GRANT EXECUTE ON FUNCTION {read.routine} TO {reader}"
     yield f"GRANT SELECT ({visible}), INSERT, UPDATE (current, final, readable_until) ON copies TO {writer}"
     for table in tables.metadata.sorted_tables:
-        if table.name == "copies":
+        if table.name == "copies" or table.name in _OWNERS:
             continue
         changing = "" if table.name in _APPEND_ONLY else ", UPDATE"
         removing = ", DELETE" if table.name in _REMOVABLE else ""
         yield f"GRANT SELECT, INSERT{changing}{removing} ON {table.name} TO {writer}"
+    yield f"GRANT SELECT ON alembic_version, {', '.join(sorted(_OWNERS))} TO {writer}"
+
+
+def main_digest(reader: str, writer: str) -> str:
+    """What stands for those statements, routines and policies among them: kept in the database that they were run on."""
+    return hashlib.sha256("\n".join(main_grants(reader, writer)).encode()).hexdigest()
 
 
 def keys_grants(writer: str) -> Iterator[str]:
@@ -54,3 +63,4 @@ def keys_grants(writer: str) -> Iterator[str]:
     yield "REVOKE ALL ON keys, tombstones FROM PUBLIC"
     yield f"GRANT SELECT, INSERT, DELETE ON keys TO {writer}"
     yield f"GRANT SELECT, INSERT ON tombstones TO {writer}"
+    yield f"GRANT SELECT ON alembic_version TO {writer}"

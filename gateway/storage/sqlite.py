@@ -23,13 +23,30 @@ from gateway.storage.statements import Query, Row, insert
 from gateway.storage.writer import StorageError, accepted, merge
 from gateway.storage.writeset import Snapshot, Stale, WriteSet
 
-__all__ = ["AlreadyRunning", "SqliteDatabase", "SqliteKeys", "connect"]
+__all__ = ["AlreadyRunning", "FileLock", "SqliteDatabase", "SqliteKeys", "connect"]
 
 _INSERT_KEY = insert(tables.keys, unless_there=True).sqlite
 
 
 class AlreadyRunning(Exception):
     """Another server process has this database file."""
+
+
+class FileLock:
+    """One process has the database: the server, or whoever changes its schema. It ends with the process, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises AlreadyRunning when another process has it."""
+        self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise AlreadyRunning(str(path)) from error
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        os.close(self._file)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -79,16 +96,9 @@ class SqliteKeys:
 class SqliteDatabase:
     """The `Database` port on SQLite."""
 
-    def __init__(self, path: Path, keys: SqliteKeys, *, exclusive: bool = True) -> None:
-        """Raises AlreadyRunning when `exclusive` and another server process holds the file."""
-        self._lock: int | None = None
-        if exclusive:
-            self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(self._lock)
-                raise AlreadyRunning(str(path)) from error
+    def __init__(self, path: Path, keys: SqliteKeys, lock: FileLock | None) -> None:
+        """`lock` None: for reading only. It is released with the database."""
+        self._lock = lock
         self._keys = keys
         self._reads = connect(path)
         self._writes = connect(path)
@@ -161,4 +171,4 @@ class SqliteDatabase:
         self._writes.close()
         self._keys.close()
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()

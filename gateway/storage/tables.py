@@ -317,6 +317,8 @@ audit_checkpoints: Final = Table(
     "audit_checkpoints", metadata, _int("size"), _text("note"), _bytes("frontier"), PrimaryKeyConstraint("size")
 )
 
+installed: Final = Table("installed", metadata, _text("name"), _text("digest"), PrimaryKeyConstraint("name"))
+
 keys_metadata: Final = MetaData()
 
 keys: Final = Table(
