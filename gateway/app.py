@@ -63,9 +63,9 @@ from gateway.oauth.dpop import ProofVerifier
 from gateway.oauth.introspection import TokenControl
 from gateway.oauth.jwks import FetchLimits, JwksFetcher, PartnerKeys
 from gateway.oauth.keys import SigningKeys
-from gateway.oauth.outbound import Outbound
 from gateway.oauth.metadata import OAuthUrls
 from gateway.oauth.mtls import ClientCertificates, TrustedProxies
+from gateway.oauth.outbound import Outbound
 from gateway.oauth.revocation import MemoryRevocations
 from gateway.oauth.server import TokenService
 from gateway.oauth.statement import hub_statement

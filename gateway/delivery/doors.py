@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -11,43 +11,53 @@ import orjson
 
 from gateway.adapter_api import Final as Refused
 from gateway.adapter_api import NeedsPerson, OutboundAdapter, Receipt, Release, Reply, Transport, TryAgain
+from gateway.oauth.answers import NoAnswer, ask
+from gateway.oauth.outbound import Outbound, UnusableKey
+from gateway.oauth.smart_tokens import SmartClientError
 from gateway.parties.model import Endpoint
 from gateway.parties.model import Transport as Kind
 
 __all__ = ["BUILT_IN", "FhirPush", "HttpTransport", "Nudge", "check_reply"]
 
 ANSWER_LIMIT: Final = 65_536
-TIMEOUT: Final = httpx.Timeout(10.0, connect=3.0)
+SECONDS: Final = 10.0
 
 
 class HttpTransport:
     """`gateway.adapter_api.Transport` bound to one registered address. Follows no redirect; logs nothing of what it carries."""
 
-    def __init__(self, http: httpx.AsyncClient, endpoint: Endpoint, token: Callable[[str], str]) -> None:
-        """`token` signs a short-lived statement of who we are for one audience."""
+    def __init__(self, http: httpx.AsyncClient, endpoint: Endpoint, outbound: Outbound) -> None:
+        """`outbound` knows who we are to this endpoint."""
         self._http = http
         self._endpoint = endpoint
-        self._token = token
+        self._outbound = outbound
 
     async def send(self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+        """One request, and after a 401 one more if a newer token can be had."""
         if path and (not path.startswith("/") or "//" in path or ".." in path):
             raise NeedsPerson("path-outside-address")
         url = self._endpoint.address.rstrip("/") + path
-        sent = {**(headers or {}), "Authorization": f"Bearer {self._token(self._endpoint.address)}"}
         try:
-            request = self._http.build_request(method, url, content=body, headers=sent, timeout=TIMEOUT)
-            response = await self._http.send(request, follow_redirects=False, stream=True)
-            try:
-                answer = b""
-                async for chunk in response.aiter_bytes():
-                    answer += chunk[: ANSWER_LIMIT - len(answer)]
-                    if len(answer) >= ANSWER_LIMIT:
-                        break
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
-            raise TryAgain("no-answer") from error
-        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, answer)
+            credential = self._outbound.credential(self._endpoint)
+            bearer = await credential.bearer()
+            reply = await self._once(method, url, body, headers, bearer)
+            if reply.status == httpx.codes.UNAUTHORIZED:
+                newer = await credential.bearer(instead_of=bearer)
+                if newer is not None:
+                    reply = await self._once(method, url, body, headers, newer)
+        except UnusableKey:
+            raise NeedsPerson("no-key") from None
+        except SmartClientError as error:
+            raise (NeedsPerson("no-token") if error.refused else TryAgain("no-token")) from None
+        except NoAnswer:
+            raise TryAgain("no-answer") from None
+        return reply
+
+    async def _once(self, method: str, url: str, body: bytes, headers: Mapping[str, str] | None, bearer: str | None) -> Reply:
+        sent = httpx.Headers(headers)
+        sent["Authorization"] = f"Bearer {bearer}"
+        answer = await ask(self._http, method, url, seconds=SECONDS, size=ANSWER_LIMIT, content=body, headers=sent, cut=True)
+        return Reply(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.body)
 
 
 def check_reply(reply: Reply) -> Receipt:

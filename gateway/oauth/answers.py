@@ -12,6 +12,7 @@ import httpx
 
 __all__ = ["Answer", "NoAnswer", "ask", "forgetful"]
 
+_CONNECT_SECONDS: Final = 3.0
 _NO_COOKIES: Final = DefaultCookiePolicy(allowed_domains=())
 
 
@@ -37,25 +38,33 @@ async def ask(
     size: int,
     content: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    cut: bool = False,
 ) -> Answer:
     """One request, answered within `seconds` (however it drips) and `size` bytes, or `NoAnswer`. No redirect is followed.
 
     A body with a content coding is never unpacked: a small one can be a large one (RFC 9110 section 8.4; none was asked for).
+    `cut`: only the status counts, so a body that is too large is cut off, and a packed one left unread.
     """
-    sent = {**(headers or {}), "accept-encoding": "identity"}
+    sent = httpx.Headers(headers)
+    sent["accept-encoding"] = "identity"
+    limits = httpx.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds))
+    body = bytearray()
     try:
         async with (
             asyncio.timeout(seconds),
-            http.stream(method, url, content=content, headers=sent, follow_redirects=False) as response,
+            http.stream(method, url, content=content, headers=sent, timeout=limits, follow_redirects=False) as response,
         ):
-            if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            packed = response.headers.get("content-encoding", "identity").strip().lower() != "identity"
+            if packed and not cut:
                 raise NoAnswer("packed")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():  # which has nothing to unpack now
-                body += chunk
-                if len(body) > size:
-                    raise NoAnswer("too large")
-            return Answer(response.status_code, response.headers, bytes(body))
+            if not packed:
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > size:
+                        break
+            if len(body) > size and not cut:
+                raise NoAnswer("too large")
+            return Answer(response.status_code, response.headers, bytes(body[:size]))
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
         raise NoAnswer(type(error).__name__) from None
 

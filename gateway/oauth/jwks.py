@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from gateway.oauth.answers import NoAnswer, ask
 from gateway.oauth.partner_keys import AssertionAlg, KeySet, PartnerKey, read_jwks
 from gateway.parties.model import Client
 
@@ -90,9 +91,8 @@ class JwksFetcher:
 
     async def _fetch(self, url: str, kept: _Kept) -> None:
         try:
-            async with asyncio.timeout(self._limits.timeout):
-                keys, age = await self._get(url)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError):
+            keys, age = await self._get(url)
+        except (NoAnswer, ValueError, RecursionError):
             kept.quiet_until = self._now() + self._limits.cool_down
         else:
             now = self._now()
@@ -104,27 +104,26 @@ class JwksFetcher:
             kept.flight = None
 
     async def _get(self, url: str) -> tuple[KeySet, float]:
-        headers = {"accept": "application/json", "accept-encoding": "identity"}
-        async with self._http.stream("GET", url, headers=headers, follow_redirects=False) as response:
-            if response.status_code != httpx.codes.OK or "content-encoding" in response.headers:
-                raise ValueError("not a plain 200")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > self._limits.size:
-                    raise ValueError("too large")
-            age = self._age(response.headers.get("cache-control", ""))
-        document = json.loads(body.decode("utf-8"))
+        limits = self._limits
+        answer = await ask(
+            self._http, "GET", url, seconds=limits.timeout, size=limits.size, headers={"accept": "application/json"}
+        )
+        if answer.status != httpx.codes.OK:
+            raise ValueError("not a plain 200")
+        document = json.loads(answer.body.decode("utf-8"))
         if not isinstance(document, dict):
             raise ValueError("not a key set")
-        return read_jwks(document), age
+        return read_jwks(document), self._age(answer.headers)
 
-    def _age(self, cache_control: str) -> float:
-        """RFC 9111 sections 5.2.2.1, 5.2.2.4 and 5.2.2.5."""
+    def _age(self, headers: httpx.Headers) -> float:
+        """How long it may be kept from now (RFC 9111 sections 4.2.3, 5.2.2.1, 5.2.2.4 and 5.2.2.5)."""
+        cache_control = headers.get("cache-control", "")
         if _NO_CACHE.search(cache_control):
             return self._limits.shortest_age
         match = _MAX_AGE.search(cache_control)
         age = float(match[1]) if match else self._limits.default_age
+        spent = headers.get("age", "0").strip()  # in a cache on the way
+        age -= min(float(spent), age) if spent.isascii() and spent.isdecimal() and len(spent) < 10 else 0.0
         return min(max(age, self._limits.shortest_age), self._limits.longest_age)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 
 from gateway.identity import ClientId, PartyId, ShelfId, StatusView
 
@@ -98,7 +97,7 @@ class SmartAuth:
     token_url: str
     client_id: str  # the hub's name there
     scope: str
-    key_file: Path  # the hub's private key for this partner alone
+    key_file: str  # path of the hub's private key for this partner alone
 
 
 @dataclass(frozen=True, slots=True)

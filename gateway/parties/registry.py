@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.identity import ClientId, PartyId, ShelfId, shelf_party
+from gateway.oauth.outbound import UnusableKey, read_client_key
 from gateway.parties.codes import CodeBook
 from gateway.parties.errors import Mistakes
 from gateway.parties.manifests import Member
-from gateway.parties.model import Binding, Client, Endpoint, Transport
+from gateway.parties.model import Binding, Client, Endpoint, SmartAuth, Transport
 from gateway.parties.yaml_lines import Document, Place
 
 __all__ = ["Registry", "compile_registry"]
@@ -113,8 +114,23 @@ class _Compiler:
                 self.wrong((*place, "transport"), f"the manifest of this party says {member.manifest.transport}")
             if not _sound(item["address"]):
                 self.wrong((*place, "address"), "must be an absolute https address (http only to this machine)")
-            result[shelf] = Endpoint(shelf.replace("/", "."), shelf, Transport(item["transport"]), item["address"])
+            result[shelf] = Endpoint(
+                shelf.replace("/", "."), shelf, Transport(item["transport"]), item["address"], self.authenticates(item.get("auth"), place)
+            )
         return result
+
+    def authenticates(self, item: dict[str, Any] | None, place: Place) -> SmartAuth | None:
+        """How the hub shows an endpoint who it is. The key itself is never in the registry, only where it lies."""
+        if item is None or item["kind"] == "hub-statement":
+            return None
+        if not _sound(item["token-url"]):
+            self.wrong((*place, "auth", "token-url"), "must be an absolute https address (http only to this machine)")
+        key_file = self.document.file.parent / item["key-file"]
+        try:
+            read_client_key(key_file)
+        except UnusableKey as reason:
+            self.wrong((*place, "auth", "key-file"), str(reason))
+        return SmartAuth(item["token-url"], item["client-id"], item["scope"], str(key_file))
 
 
 def _sound(url: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.identity import ClientId, ShelfId
 from gateway.parties.errors import ConfigurationError
 from gateway.parties.load import load_policy
-from gateway.parties.model import Transport
+from gateway.parties.model import SmartAuth, Transport
 from tests.unit.parties.conftest import ROOT, line_of
 
 KEY = "{kty: EC, kid: k1, crv: P-384, x: AAAA, y: BBBB, alg: ES384}"
@@ -58,7 +60,54 @@ def test_the_registry_is_part_of_the_epoch(tmp_path: Path) -> None:
     assert with_it.epoch != load_policy(ROOT, registry=None).epoch
 
 
+SMART = (
+    '{shelf: vsdr, transport: fhir-push, address: "https://vsdr.example/fhir", '
+    "auth: {kind: smart-backend, token-url: https://login.vsdr.example/token, client-id: hub, scope: system/Bundle.c, key-file: hub.pem}}"
+)
+
+
+def with_smart(tmp_path: Path, mode: int = 0o600, *, curve: ec.EllipticCurve | None = None) -> Path:
+    """A registry whose first endpoint has a token server of its own, and the hub's key for it beside it."""
+    key = ec.generate_private_key(curve or ec.SECP384R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "hub.pem").write_bytes(key)
+    (tmp_path / "hub.pem").chmod(mode)
+    return load(tmp_path, GOOD.replace('{shelf: vsdr, transport: fhir-push, address: "https://vsdr.example/fhir"}', SMART))
+
+
+def test_an_endpoint_may_have_a_token_server_of_its_own(tmp_path: Path) -> None:
+    endpoints = load_policy(ROOT, registry=with_smart(tmp_path)).endpoints
+
+    auth = SmartAuth("https://login.vsdr.example/token", "hub", "system/Bundle.c", str(tmp_path / "hub.pem"))
+    assert endpoints[ShelfId("vsdr")].auth == auth
+    assert endpoints[ShelfId("drps/htu")].auth is None
+
+
+def test_a_key_of_the_hub_that_cannot_be_used_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="readable by others"):
+        load_policy(ROOT, registry=with_smart(tmp_path, 0o604))
+    file = with_smart(tmp_path, curve=ec.SECP256R1())
+    with pytest.raises(ConfigurationError, match="neither an EC key on P-384"):
+        load_policy(ROOT, registry=file)
+    file.with_name("hub.pem").unlink()
+    with pytest.raises(ConfigurationError, match="is not there"):
+        load_policy(ROOT, registry=file)
+
+
 BAD = [
+    (
+        "token server in the clear",
+        '"https://vsdr.example/fhir"}',
+        '"https://vsdr.example/fhir", auth: {kind: smart-backend, token-url: "http://x.example/t", client-id: a, scope: b, key-file: c}}',
+        "absolute https",
+        "x.example",
+    ),
+    (
+        "key in the registry",
+        '"https://vsdr.example/fhir"}',
+        '"https://vsdr.example/fhir", auth: {kind: smart-backend, key: c2VjcmV0}}',
+        "'token-url' is missing",
+        "c2VjcmV0",
+    ),
     ("unit missing", "    unit: htu\n", "", "must name a unit", "client-id: htu"),
     ("unit unknown", "unit: htu", "unit: hq", "is not a unit of this party", "unit: hq"),
     ("party unknown", "party: drps", "party: care", "is not a party of this hub", "party: care"),
