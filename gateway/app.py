@@ -54,6 +54,7 @@ from gateway.disclosure.release import ReleaseStep
 from gateway.fhir.capability import OauthUris, SystemInteraction, capability_statement
 from gateway.fhir.validate import warm
 from gateway.identity import Caller, ShelfId, shelf_party
+from gateway.oauth.addresses import PinnedTransport, Resolver
 from gateway.oauth.answers import forgetful
 from gateway.oauth.assertions import AssertionRules, AssertionVerifier
 from gateway.oauth.authentication import ClientAuthentication
@@ -156,10 +157,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     writer = Writer(database, lambda: Chain(f"w-{secrets.token_hex(8)}"))
     await writer.start()
     http = forgetful(httpx.AsyncClient(follow_redirects=False, limits=httpx.Limits(max_connections=100)))
+    key_http = forgetful(httpx.AsyncClient(transport=PinnedTransport(loopback=settings.sandbox, resolve=Resolver())))
     audit, stop = StoredAudit(database, writer), asyncio.Event()
     signer = Signer.from_pem(settings.audit_origin, settings.audit_key.read_bytes())
     sealing = asyncio.create_task(_sequence(audit, signer, stop), name="sequencer")
-    hub = _assemble(settings, configured, database, writer, keyring, http, audit)
+    hub = _assemble(settings, configured, database, writer, keyring, http, key_http, audit)
     await hub.runner.start()
     business = hub.parts.clock.now
     sweeping = asyncio.create_task(
@@ -175,6 +177,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             await asyncio.wait_for(sealing, 10)
         await writer.stop()
         await http.aclose()
+        await key_http.aclose()
         await database.close()
 
 
@@ -185,6 +188,7 @@ def _assemble(
     writer: Writer,
     keyring: Keyring,
     http: httpx.AsyncClient,
+    key_http: httpx.AsyncClient,
     audit: StoredAudit,
 ) -> Hub:
     clock = _clock(settings)
@@ -231,7 +235,7 @@ def _assemble(
     replay = StoredReplay(writer)
     verifier = AssertionVerifier(
         clients=lambda: policy().clients,
-        keys=PartnerKeys(JwksFetcher(http, sandbox=settings.sandbox, now=time.monotonic, limits=FetchLimits())),
+        keys=PartnerKeys(JwksFetcher(key_http, sandbox=settings.sandbox, now=time.monotonic, limits=FetchLimits())),
         replay=replay,
         audiences=(urls.token, urls.issuer),
         rules=AssertionRules(),
