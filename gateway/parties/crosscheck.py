@@ -111,8 +111,10 @@ def _services(profiles: Sequence[Profile], members: Sequence[Member], mistakes: 
     owned = frozenset(service for member in members for service in member.party.services)
     offered = frozenset(service for profile in profiles for service in profile.services)
     for profile in profiles:
+        here = {service for member in members if member.party.region == profile.region for service in member.party.services}
+        abroad = {service for row in profile.rows if row.cross_region for service in row.services} & owned
         for index, name in enumerate(profile.document.data["services"]):
-            if name not in owned:
+            if name not in here | abroad:
                 _wrong(mistakes, profile.document, ("services", index), f"the service {name!r} has no owner, so none could offer it (R11)")
     for member in members:
         for index, service in enumerate(member.document.data["owns"]):

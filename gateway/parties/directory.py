@@ -134,8 +134,9 @@ def _role(address: Address, party: Party, shown: Mapping[str, Mapping[str, str]]
         "active": True,
         "organization": {"reference": f"Organization/{party.id}"},
         "code": [{"coding": [_coding(v.ROLE, role, shown.get("role", {}).get(role))], "text": address.name}],
-        "specialty": _services(address, shown),
     }
+    if address.services:
+        resource["specialty"] = _services(address, shown)
     if address.phone:
         resource["telecom"] = _phone(address.phone)
     return resource
@@ -149,9 +150,10 @@ def _team(address: Address, party: Party, shown: Mapping[str, Mapping[str, str]]
         "active": True,
         "providedBy": {"reference": f"Organization/{party.id}"},
         "category": [{"coding": [_coding(v.CODE_SYSTEM + "kind", party.kind, None)]}],
-        "type": _services(address, shown),
         "name": address.name,
     }
+    if address.services:
+        resource["type"] = _services(address, shown)
     if address.phone:
         resource["telecom"] = _phone(address.phone)
     return resource

@@ -249,7 +249,8 @@ async def test_the_directory_is_searched_by_what_a_partner_needs(world: World) -
     assert "lakeridge.dvsacc-nurse" in await found(world, "counsellor", "PractitionerRole", specialty=service)
     assert await found(world, "counsellor", "PractitionerRole", specialty=service, organization="Organization/vsdr") == []
     assert await found(world, "counsellor", "Organization", name="lakeridge") == ["lakeridge"]
-    assert sorted(await found(world, "police", "Organization")) == ["drps", "lakeridge", "ow-durham", "vsdr"]
+    members = set(await found(world, "police", "Organization"))
+    assert {"drps", "lakeridge", "ow-durham", "vsdr"} <= members and not {"crown-durham", "vs-peel", "opp"} & members
     assert "ow-durham.htrt" in await found(world, "counsellor", "HealthcareService", organization="ow-durham")
     assert_outcome(await world.call("counsellor", "GET", "/fhir/Organization/nobody"), 404)
     read = await world.call("counsellor", "GET", "/fhir/Organization/lakeridge")

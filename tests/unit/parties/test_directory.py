@@ -52,7 +52,11 @@ def test_no_entry_is_or_names_a_person(full: Policy) -> None:
 def test_a_party_reads_those_in_agreement_with_it_and_its_own_endpoint_alone(full: Policy) -> None:
     entries = directory_for(full, VSDR, NOW)
 
-    assert {id_ for type_, id_ in entries if type_ == "Organization"} == set(full.parties)
+    assert {id_ for type_, id_ in entries if type_ == "Organization"} == {
+        *next(each.parties for each in full.agreements if each.id == "durham-coalition"),
+        "vs-peel",
+        "opp",
+    }
     assert {id_ for type_, id_ in entries if type_ == "Endpoint"} == {"vsdr"}
 
 
@@ -74,7 +78,7 @@ def test_a_stranger_reads_nothing(full: Policy) -> None:
     ("type_", "params", "expected"),
     [
         ("Organization", [("_id", "vsdr")], ["vsdr"]),
-        ("Organization", [("name", "victim")], ["vsdr"]),
+        ("Organization", [("name", "victim")], ["vs-peel", "vsdr", "vwap-durham"]),
         ("Organization", [("name:contains", "HEALTH")], ["lakeridge"]),
         ("Organization", [("name", "health")], []),
         ("Organization", [("identifier", "https://coalition-hub.example/fhir/NamingSystem/party|drps")], ["drps"]),

@@ -29,8 +29,10 @@ def test_shelves_follow_the_units(policy: Policy) -> None:
     assert policy.address_shelf("nobody") is None
 
 
-def test_only_police_have_the_minimal_view(policy: Policy) -> None:
-    assert {party.id for party in policy.parties.values() if party.status_view is StatusView.MINIMAL} == {DRPS}
+def test_only_police_and_those_who_share_rooms_with_them_have_the_minimal_view(policy: Policy) -> None:
+    minimal = {party for party in policy.parties.values() if party.status_view is StatusView.MINIMAL}
+    assert {party.id for party in minimal} == {"drps", "prp", "opp", "dcas"}
+    assert all(party in minimal for party in policy.parties.values() if party.kind == "police" or party.colocated == "police")
 
 
 def test_addresses_are_roles_and_teams(policy: Policy) -> None:
@@ -56,7 +58,7 @@ def test_the_crisis_chain_is_counsellor_then_on_call_then_manager(policy: Policy
 
 
 def test_a_service_belongs_to_those_who_may_promise_it(policy: Policy) -> None:
-    assert policy.services["emergency-income"].owners == {OW}
+    assert policy.services["emergency-income"].owners == {OW, "ow-peel"}
     assert policy.services["dvsacc-fast-track"].owners == {LAKERIDGE}
     assert policy.services["dvsacc-fast-track"].needs == frozenset()
     assert all(service.owners for service in policy.services.values())
@@ -101,9 +103,10 @@ def test_no_row_leads_from_a_hospital_or_income_support_to_police(policy: Policy
 
 
 def test_a_decision_never_goes_back_to_police(policy: Policy) -> None:
+    police = [party for party in policy.parties.values() if party.kind == "police"]
     for each in policy.rows:
         if each.sender_kind == "police":
-            assert each.status_view is StatusView.MINIMAL and not each.returns_decision
+            assert not each.returns_decision and all(p.status_view is StatusView.MINIMAL for p in police)
 
 
 def test_consent_scopes_have_the_published_lifetimes(policy: Policy) -> None:
@@ -192,15 +195,36 @@ def test_the_version_follows_values_and_not_comments(tree: Path, spoil: Spoil) -
 
 
 def test_regions_limit_what_is_loaded() -> None:
-    assert set(load_policy(ROOT, registry=None, regions={"durham"}).parties) == {DRPS, VSDR, LAKERIDGE, OW}
+    durham = load_policy(ROOT, registry=None, regions={"durham"})
+
+    assert {DRPS, VSDR, LAKERIDGE, OW} <= set(durham.parties)
+    assert {party.region for party in durham.parties.values()} == {"durham"}
+    assert [agreement.id for agreement in durham.agreements] == ["durham-coalition"], "none with a region that is not served"
+
+
+def test_an_agreement_with_another_region_counts_where_both_are_served() -> None:
+    both = load_policy(ROOT, registry=None, regions={"durham", "peel"})
+
+    assert {agreement.id for agreement in both.agreements} == {"durham-coalition", "durham-peel", "peel-coalition"}
+
+
+def test_a_region_may_have_a_deadline_of_its_own(tree: Path, spoil: Spoil) -> None:
+    own = "{id: peel-stat, replaces: crisis-acknowledge, state: offered, during: [delivered], due: 15m, then: backup, services: crisis}"
+    spoil("consent_profiles/peel.yaml", "clocks: []", f"clocks:\n  - {own}")
+
+    clocks = {clock.id: clock for clock in load_policy(tree, registry=None).clocks}
+
+    assert clocks["crisis-acknowledge"].except_regions == {"peel"} and not clocks["asap-acknowledge"].except_regions
+    assert (clocks["peel-stat"].region, clocks["peel-stat"].due) == ("peel", timedelta(minutes=15))
 
 
 def test_a_second_region_is_data_alone(tree: Path) -> None:
     profile = (tree / "consent_profiles" / "durham.yaml").read_text()
     manifest = (tree / "adapters" / "vsdr" / "manifest.yaml").read_text()
     other = profile.replace("region: durham", "region: waterloo").replace("regions: [durham]", "regions: [waterloo]")
-    other = other.replace("durham-coalition", "waterloo-coalition").replace("[drps, vsdr, lakeridge, ow-durham]", "[vs-waterloo, vsdr]")
-    other = other[: other.index("services:")] + "services: [crisis-counselling]\nrows: []\nclocks: []\n"
+    other = other.replace("durham-coalition", "waterloo-coalition").replace("parties: [drps, vsdr, ", "parties: [vs-waterloo, vsdr]  # ")
+    services = "services: [crisis-counselling, victim-fund-assessment, court-accompaniment, records-demand]\n"
+    other = other[: other.index("  # Support across")] + services + "rows: []\nclocks: []\n"
     (tree / "consent_profiles" / "waterloo.yaml").write_text(other)
     (tree / "adapters" / "vs-waterloo").mkdir()
     new = (
@@ -208,14 +232,15 @@ def test_a_second_region_is_data_alone(tree: Path) -> None:
         .replace("region: durham", "region: waterloo")
         .replace("profile: durham", "profile: waterloo")
     )
-    (tree / "adapters" / "vs-waterloo" / "manifest.yaml").write_text(new.replace("[durham-coalition]", "[waterloo-coalition]"))
+    agreed = "agreements: [durham-coalition, durham-peel, opp-durham]"
+    (tree / "adapters" / "vs-waterloo" / "manifest.yaml").write_text(new.replace(agreed, "agreements: [waterloo-coalition]"))
     ours = tree / "adapters" / "vsdr" / "manifest.yaml"
-    ours.write_text(manifest.replace("[durham-coalition]", "[durham-coalition, waterloo-coalition]"))
+    ours.write_text(manifest.replace(agreed, agreed.replace("[", "[waterloo-coalition, ")))
 
     loaded = load_policy(tree, registry=None)
 
     assert PartyId("vs-waterloo") in loaded.services["crisis-counselling"].owners
-    assert set(loaded.timezones) == {"durham", "waterloo"}
+    assert set(loaded.timezones) == {"durham", "peel", "ontario", "waterloo"}
 
 
 def test_loading_is_fast() -> None:
