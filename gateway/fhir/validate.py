@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -89,15 +89,26 @@ def _validate(resource: dict[str, Any], base: str | None, *, plain: bool = False
         wrong = [] if _schema().is_valid(instance) else list(islice(_schema_findings(parts), _ERRORS_READ))
     except (TypeError, ValueError):
         return [_too_deep(base)] if plain else _validate_plain(resource, base)
+    unread = [finding.expression for finding in findings]  # of a type that no schema was held to
     findings += dict.fromkeys(finding for _, finding in wrong)
     if len(wrong) == _ERRORS_READ:  # what was not read may be in any part, and the walk takes only what the schema accepted
         return findings[:FINDINGS_LIMIT]
-    broken = {path for path, _ in wrong}
+    broken = _around((*(path for path, _ in wrong), *unread))
     for part in parts:
         if part.path not in broken and len(findings) < FINDINGS_LIMIT:
             context = ReferenceContext(part.resource, part.root, part.contained, part.entries)
             findings += [Finding(hit.code, hit.say, part.path + hit.path) for hit in walk(plan(part.type), part.resource, context)]
     return findings[:FINDINGS_LIMIT]
+
+
+def _around(paths: Iterable[str | None]) -> set[str]:
+    """These paths and those around each: some rules of a Bundle, and of a container, look into the resources they hold."""
+    found: set[str] = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition(".")[0]
+    return found
 
 
 def _validate_plain(resource: dict[str, Any], base: str | None) -> list[Finding]:

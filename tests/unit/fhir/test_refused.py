@@ -286,3 +286,15 @@ def test_a_contained_resource_is_validated_as_its_own_type() -> None:
         "subject": {"reference": "#a"},
     }
     assert found(request, "ServiceRequest.contained[0].gender") == [IssueCode.CODE_INVALID]
+
+
+@pytest.mark.parametrize("meta", [{"versionId": 1.5}, {"versionId": ["1"]}, "x", [], 1, {"versionId": {}}])
+@pytest.mark.parametrize("kind", ["Patient", "Unheard", "Group"])
+def test_rules_that_look_into_other_resources_are_not_put_to_one_that_is_broken(kind: str, meta: Any) -> None:
+    inner = {"resourceType": kind, "meta": meta}
+    entry = {"fullUrl": "urn:uuid:00000000-0000-4000-8000-000000000001", "resource": inner}
+    for outer in (
+        {"resourceType": "Bundle", "type": "collection", "entry": [entry, {**entry, "resource": minimal("Patient")}]},
+        {"resourceType": "Patient", "contained": [inner]},
+    ):
+        assert any(".resource" in str(f.expression) or ".contained" in str(f.expression) for f in validate(outer))
