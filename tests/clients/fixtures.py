@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.hub import SmartHub, running_hub
+from tests.clients.hub import BOUND, SmartHub, running_hub
 from tests.clients.wire import Wire
 from tests.integration.conftest import migrated, postgres_settings
 
@@ -18,7 +18,7 @@ def _running(request: pytest.FixtureRequest, folder: Path) -> Iterator[SmartHub]
     database = {}
     if request.param == "postgres":
         database = postgres_settings(request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated"))
-    with running_hub(folder, database) as hub:
+    with running_hub(folder, database, {BOUND: {"binding": "dpop"}}) as hub:
         yield hub
 
 

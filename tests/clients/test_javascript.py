@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.clients.hub import RSA, SmartHub
+from tests.clients.hub import BOUND, RSA, SmartHub
 
 HERE: Final = Path(__file__).resolve().parent / "javascript"
 SCOPE: Final = "system/Task.rs system/Patient.crus transfer.read consent.record"
@@ -84,3 +84,10 @@ def expected(hub: SmartHub, *, dpop: bool) -> dict[str, Any]:
 @pytest.mark.parametrize("client", ["counsellor", RSA])
 def test_openid_client_and_fhir_kit_client(client: str, node: str, smart_hub: SmartHub) -> None:
     assert ran(node, smart_hub, client, dpop=False) == expected(smart_hub, dpop=False)
+
+
+@pytest.mark.parametrize("client", ["counsellor", BOUND])
+def test_the_same_with_tokens_bound_to_a_key(client: str, node: str, smart_hub: SmartHub) -> None:
+    """RFC 9449: the token is bound to a key that the client made, every request proves it, and a plain bearer does not pass. One client
+    must bind its tokens, the other may."""
+    assert ran(node, smart_hub, client, dpop=True) == expected(smart_hub, dpop=True)
