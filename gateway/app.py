@@ -20,10 +20,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,8 +30,6 @@ import httpx
 import orjson
 import structlog
 from fastapi import FastAPI
-
-from gateway import __version__
 from gateway.adapter_api import OutboundAdapter
 from gateway.api.edge import Edge
 from gateway.api.fhir import TABLE, fhir_routes
@@ -45,15 +42,16 @@ from gateway.audit.entry import Chain
 from gateway.audit.sequencer import LogDamaged, SequencerConflict
 from gateway.audit.sequencer import run as sequence
 from gateway.clock import Clock, SystemClock, millis
+from gateway.configuration import Files, InForce
 from gateway.delivery.doors import BUILT_IN, HttpTransport
 from gateway.delivery.runner import EmbeddedRunner, Sender
 from gateway.delivery.texts import Texts
 from gateway.delivery.timers import Timers
-from gateway.disclosure.minimize import Plan, compile_plan
 from gateway.disclosure.release import ReleaseStep
 from gateway.fhir.capability import OauthUris, SystemInteraction, capability_statement
 from gateway.fhir.validate import warm
-from gateway.identity import Caller, ShelfId, shelf_party
+from gateway.following import Follower
+from gateway.identity import Caller, ClientId, ShelfId, shelf_party
 from gateway.oauth.addresses import PinnedTransport, Resolver
 from gateway.oauth.answers import forgetful
 from gateway.oauth.assertions import AssertionRules, AssertionVerifier
@@ -63,51 +61,35 @@ from gateway.oauth.devices import DeviceRule
 from gateway.oauth.dpop import ProofVerifier
 from gateway.oauth.introspection import TokenControl
 from gateway.oauth.jwks import FetchLimits, JwksFetcher, PartnerKeys
-from gateway.oauth.keys import SigningKeys
+from gateway.oauth.keys import JWKS_AGE, FolderKeys, KeyProvider, SigningKeys
 from gateway.oauth.metadata import OAuthUrls
 from gateway.oauth.mtls import ClientCertificates, TrustedProxies
 from gateway.oauth.outbound import Outbound
-from gateway.oauth.revocation import MemoryRevocations
 from gateway.oauth.server import TokenService
+from gateway.oauth.standing import FollowedRevocations, Freshness
 from gateway.oauth.statement import hub_statement
 from gateway.oauth.tokens import AccessTokens
-from gateway.parties.adapters import load_adapters
-from gateway.parties.directory import Directory
-from gateway.parties.ingest import Gate
-from gateway.parties.load import load_policy
-from gateway.parties.model import Endpoint, Policy, Transport
+from gateway.parties.model import Client, Endpoint, Policy, Transport
+from gateway.parties.registration import Registrations
 from gateway.settings import Settings
 from gateway.shelves.shelf import Shelves
 from gateway.storage.audit_store import StoredAudit
 from gateway.storage.housekeeping import sweep_often
 from gateway.storage.open import open_database
+from gateway.storage.registrations import StoredRevocations, TallyBook
 from gateway.storage.replay import StoredReplay
 from gateway.storage.sealing import Keyring
-from gateway.storage.writer import Writer
 from gateway.transfers.facts import Facts
 from gateway.transfers.service import Referrals
 from gateway.transfers.work import Parts
 
+from gateway import __version__
+from gateway.storage.writer import Writer
+
 __all__ = ["Hub", "create_app", "open_hub"]
 
 log = structlog.get_logger("gateway.app")
-DOCUMENT_AGE: Final = 300
 STATEMENT_DATE: Final = "2026-11-24"
-
-
-@dataclass(slots=True)
-class Configuration:
-    """The policy in force and what is compiled from it."""
-
-    policy: Policy
-    plan: Plan
-    directory: Directory
-    gate: Gate
-
-    @classmethod
-    def of(cls, policy: Policy) -> Configuration:
-        """Compile once."""
-        return cls(policy, compile_plan(policy.classes), Directory.of(policy), Gate.of(policy))
 
 
 @dataclass(slots=True)
@@ -119,6 +101,7 @@ class Hub:
     runner: EmbeddedRunner
     audit: StoredAudit
     tokens: AccessTokens
+    follower: Follower
     routes: list[Any]
 
 
@@ -149,10 +132,13 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """Open, run and close the hub. Raises ConfigurationError, AlreadyRunning, StorageError before anything is served."""
-    configured = Configuration.of(load_policy(settings.config_root, registry=settings.registry, regions=settings.regions))
+    files = Files.read(settings)
+    provider = FolderKeys(settings.signing_keys)
+    signing = SigningKeys(tuple(provider.keys()))
+    signing.follow(provider.keys(), time.time())
     warm()
     secret = settings.secret_key.read_bytes()
-    opened = await open_database(settings, secret, configured.policy.epoch)
+    opened = await open_database(settings, secret, files.loaded.policy.epoch)
     database, keyring = opened.database, opened.keyring
     writer = Writer(database, lambda: Chain(f"w-{secrets.token_hex(8)}"))
     await writer.start()
@@ -161,7 +147,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     audit, stop = StoredAudit(database, writer), asyncio.Event()
     signer = Signer.from_pem(settings.audit_origin, settings.audit_key.read_bytes())
     sealing = asyncio.create_task(_sequence(audit, signer, stop), name="sequencer")
-    hub = _assemble(settings, configured, database, writer, keyring, http, key_http, audit)
+    in_force = InForce(files, Registrations(), time.time_ns() // 1_000_000)
+    hub = _assemble(settings, in_force, signing, provider, database, writer, keyring, http, key_http, audit)
+    await hub.follower.start()
     await hub.runner.start()
     business = hub.parts.clock.now
     sweeping = asyncio.create_task(
@@ -172,6 +160,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     finally:
         sweeping.cancel()
         await hub.runner.stop()
+        await hub.follower.stop()
         stop.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(sealing, 10)
@@ -183,7 +172,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 
 def _assemble(
     settings: Settings,
-    configured: Configuration,
+    in_force: InForce,
+    keys: SigningKeys,
+    provider: KeyProvider,
     database: Any,
     writer: Writer,
     keyring: Keyring,
@@ -198,18 +189,22 @@ def _assemble(
     runner: EmbeddedRunner | None = None
 
     def policy() -> Policy:
-        return configured.policy
+        return in_force.now.policy
 
     def wake(ids: Sequence[str]) -> None:
         if runner is not None:
             runner.wake(ids)
 
     def in_directory(caller: Caller, type_: str, id_: str) -> bool:
-        return configured.directory.knows(caller.party, type_, id_, millis(clock.now()))
+        return in_force.now.directory.knows(caller.party, type_, id_, millis(clock.now()))
+
+    def known_clients() -> Mapping[ClientId, Client]:
+        freshness.require()
+        return policy().clients
 
     parts = Parts(
         policy=policy,
-        plan=lambda: configured.plan,
+        plan=lambda: in_force.now.plan,
         database=database,
         writer=writer,
         shelves=shelves,
@@ -221,8 +216,9 @@ def _assemble(
         in_directory=in_directory,
         wake=wake,
     )
-    keys = SigningKeys.load(settings.signing_keys)
-    revocations = MemoryRevocations(time.time)
+    freshness = Freshness(time.monotonic)
+    revocations = FollowedRevocations(StoredRevocations(writer), freshness, time.time)
+    tallies = TallyBook(writer, time.time)
     tokens = AccessTokens(
         keys,
         issuer=urls.issuer,
@@ -234,11 +230,12 @@ def _assemble(
     )
     replay = StoredReplay(writer)
     verifier = AssertionVerifier(
-        clients=lambda: policy().clients,
+        clients=known_clients,
         keys=PartnerKeys(JwksFetcher(key_http, sandbox=settings.sandbox, now=time.monotonic, limits=FetchLimits())),
         replay=replay,
         audiences=(urls.token, urls.issuer),
         rules=AssertionRules(),
+        counts=tallies,
         now=time.time,
     )
     authentication = ClientAuthentication(verifier, _token_refused)
@@ -261,26 +258,24 @@ def _assemble(
     edge = Edge(
         callers=Callers(tokens, proofs),
         showing=showing,
-        device=DeviceRule(configured.policy.device_refusals),
-        gate=lambda: configured.gate,
-        directory=lambda: configured.directory,
+        device=DeviceRule(lambda: policy().device_refusals),
+        gate=lambda: in_force.now.gate,
+        directory=lambda: in_force.now.directory,
         referrals=Referrals(parts),
         parts=parts,
     )
     outbound = Outbound(http, statement=hub_statement(keys, urls.issuer, time.time), now=time.time)
     text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
     texts = Texts(parts, HttpTransport(http, text_endpoint, outbound) if settings.text_service_url else None)
-    own = load_adapters(configured.policy, settings.config_root, os.environ)
 
     def adapter_for(endpoint: Endpoint) -> OutboundAdapter:
-        mine = own.get(shelf_party(endpoint.shelf))
+        mine = in_force.now.adapters.get(shelf_party(endpoint.shelf))
         return mine if mine is not None else BUILT_IN[endpoint.transport]
 
     sender = Sender(
         parts, adapter_for, lambda endpoint: HttpTransport(http, endpoint, outbound), texts, lease_ms=int(settings.lease_seconds * 1000)
     )
     runner = EmbeddedRunner(sender, Timers(parts).fire_due, sweep=settings.sweep_seconds)
-    scopes = sorted({scope for client in configured.policy.clients.values() for scope in client.scopes})
     statement = capability_statement(
         TABLE,
         url=fhir_base,
@@ -293,15 +288,29 @@ def _assemble(
         *health_routes(),
         *oauth_routes(
             *(service, control, showing, keys, urls),
-            scopes=scopes,
+            scopes=lambda: in_force.now.scopes,
             smart_paths=("", "/fhir"),
-            document_age=DOCUMENT_AGE,
+            document_age=JWKS_AGE,
             certificates=certificates.possible,
         ),
         *fhir_routes(edge, orjson.dumps(statement), fhir_base),
         *nowhere_routes(),
     ]
-    return Hub(parts, edge, runner, audit, tokens, routes)
+    follower = Follower(
+        worker=secrets.token_hex(8),
+        in_force=in_force,
+        read_files=lambda: Files.read(settings),
+        database=database,
+        writer=writer,
+        revocations=revocations,
+        freshness=freshness,
+        tallies=tallies,
+        keys=keys,
+        provider=provider,
+        real=time.time,
+    )
+    writer.overtaken = follower.catch_up
+    return Hub(parts, edge, runner, audit, tokens, follower, routes)
 
 
 def _clock(settings: Settings) -> Clock:

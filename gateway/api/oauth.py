@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -37,20 +37,24 @@ def routes(
     keys: SigningKeys,
     urls: OAuthUrls,
     *,
-    scopes: Iterable[str],
+    scopes: Callable[[], Sequence[str]],
     smart_paths: Iterable[str],
     document_age: int,
     certificates: bool,
 ) -> list[Route]:
     """The routes of the authorization server.
 
-    `certificates`: whether clients can show one. `scopes`: those advertised. `smart_paths`: prefixes under which
+    `certificates`: whether clients can show one. `scopes`: those advertised now. `smart_paths`: prefixes under which
     ``.well-known/smart-configuration`` is served (``""`` and the path of the FHIR base). `document_age`:
     seconds a caller may keep a discovery document or the key set.
     """
-    advertised = tuple(scopes)
-    smart = orjson.dumps(smart_configuration(urls, advertised, certificates=certificates))
-    server = orjson.dumps(authorization_server_metadata(urls, advertised, certificates=certificates))
+
+    def smart() -> bytes:
+        return orjson.dumps(smart_configuration(urls, scopes(), certificates=certificates))
+
+    def server() -> bytes:
+        return orjson.dumps(authorization_server_metadata(urls, scopes(), certificates=certificates))
+
     kept = {"Cache-Control": f"public, max-age={document_age}"}
 
     async def token(request: Request) -> Response:
@@ -82,8 +86,8 @@ def routes(
         _route("/oauth/introspect", about_a_token(control.introspect), ("POST",)),
         _route("/oauth/revoke", about_a_token(control.revoke), ("POST",)),
         _route("/oauth/jwks", document(lambda: orjson.dumps(keys.jwks)), ("GET", "HEAD")),
-        _route(urls.metadata_path, document(lambda: server), ("GET", "HEAD")),
-        *(_route(f"{prefix}/.well-known/smart-configuration", document(lambda: smart), ("GET", "HEAD")) for prefix in smart_paths),
+        _route(urls.metadata_path, document(server), ("GET", "HEAD")),
+        *(_route(f"{prefix}/.well-known/smart-configuration", document(smart), ("GET", "HEAD")) for prefix in smart_paths),
     ]
 
 

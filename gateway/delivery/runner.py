@@ -48,8 +48,14 @@ IN_FLIGHT_EACH: Final = 4
 SEND_SECONDS: Final = 15.0
 """A whole send, however it drips; well inside the lease."""
 
+HOLD_MS: Final = 10_000
+"""A delivery to a party that is cut off is looked at again after this long."""
+
+SUSPENDED: Final = "party-suspended"
+
 FINISH_SEND: Final = update(tables.sends, where=("delivery", "fence"), set=("ended", "outcome"))
 
+_OUTCOMES: Final = {"delivered": AuditOutcome.PERMIT, "cancelled": AuditOutcome.DENY, "held": AuditOutcome.DENY}
 _d = tables.deliveries.c
 _earlier = tables.deliveries.alias("earlier")
 _DUE: Final = Query(
@@ -118,6 +124,9 @@ class Sender:
 
     async def send(self, found: Delivery) -> None:
         """Claim, decide again, hand over, record. A claim that somebody else won is left to them."""
+        if shelf_party(found.shelf) in self._parts.policy().suspended:
+            await self._hold(found)
+            return
         claimed = await self._claim(found)
         if claimed is None:
             return
@@ -136,6 +145,16 @@ class Sender:
             await self._finish(claimed, "dead", failure.reason)
         else:
             await self._finish(claimed, *outcome)
+
+    async def _hold(self, found: Delivery) -> None:
+        """Its party is cut off: leave it queued, with its place and its tries, and look again. People are told by the clocks that run."""
+        work = Work.begin(self._parts, None, found.id)
+        work.ws.fences[found.id] = found.fence
+        row = ("queued", work.at + HOLD_MS, found.tries, found.fence + 1, None, SUSPENDED, None, found.id)
+        work.ws.add(MOVE_DELIVERY, *row)
+        if found.reason != SUSPENDED:
+            work.ws.audit.append(_delivered(work, found, "held", SUSPENDED))
+        await self._parts.writer.commit(work.ws)
 
     async def _claim(self, found: Delivery) -> Delivery | None:
         fence, real = found.fence + 1, _real()
@@ -275,7 +294,7 @@ def _delivered(work: Work, claimed: Delivery, state: str, reason: str | None) ->
     return AuditEntry(
         at=instant(work.at),
         action=AuditAction.DELIVER,
-        outcome=AuditOutcome.PERMIT if state == "delivered" else AuditOutcome.DENY if state == "cancelled" else AuditOutcome.ERROR,
+        outcome=_OUTCOMES.get(state, AuditOutcome.ERROR),
         thread=claimed.thread,
         transfer=claimed.transfer,
         target_party=shelf_party(claimed.shelf),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gateway.oauth.jose import Compact, MalformedToken, is_name, is_numeric_date, parse_compact
 from gateway.oauth.jwks import ClientKeys
@@ -19,7 +19,7 @@ from gateway.oauth.partner_keys import AssertionAlg
 from gateway.oauth.replay import ReplayStore
 from gateway.parties.model import Client
 
-__all__ = ["ASSERTION_TYPE", "AssertionFault", "AssertionRules", "AssertionVerifier", "InvalidAssertion"]
+__all__ = ["ASSERTION_TYPE", "AssertionFault", "AssertionRules", "AssertionVerifier", "Counts", "InvalidAssertion"]
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523 section 2.2."""
@@ -50,10 +50,12 @@ class AssertionFault(StrEnum):
 class InvalidAssertion(Exception):
     """The client is not authenticated. `client_id` is set only once a registered client is named (not proven)."""
 
-    def __init__(self, fault: AssertionFault, client_id: str | None = None) -> None:
+    def __init__(self, fault: AssertionFault, client_id: str | None = None, kid: str = "") -> None:
+        """`kid`: set only when it names a key of that client."""
         super().__init__(fault.value)
         self.fault = fault
         self.client_id = client_id
+        self.kid = kid
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,18 @@ class AssertionRules:
     exp_leeway: int = 5  # for clocks that differ, in both directions of exp
     start_leeway: int = 60  # a client's clock may run ahead this much (iat, nbf)
     size: int = 8192
+
+
+class Counts(Protocol):
+    """Counts how clients authenticate. Told of registered clients only."""
+
+    def used(self, client: str, kid: str) -> None:
+        """A client was authenticated with this key."""
+        ...
+
+    def failed(self, client: str, kid: str) -> None:
+        """Somebody named this client, and a key of its or "", and was not authenticated."""
+        ...
 
 
 class AssertionVerifier:
@@ -78,14 +92,16 @@ class AssertionVerifier:
         audiences: Collection[str],
         now: Callable[[], float],
         rules: AssertionRules,
+        counts: Counts | None = None,
     ) -> None:
-        """`audiences`: the token URL and the issuer, exactly as published. `now`: real time in seconds."""
+        """`audiences`: the token URL and the issuer, exactly as published. `now`: real time in seconds. `counts` is told how it ended."""
         self._clients = clients
         self._keys = keys
         self._replay = replay
         self._audiences = frozenset(audiences)
         self._now = now
         self._rules = rules
+        self._counts = counts
 
     async def verify(self, assertion: str, client_id: str | None = None, *, audience: str | None = None) -> Client:
         """The registered client that signed `assertion`, or `InvalidAssertion`.
@@ -94,6 +110,17 @@ class AssertionVerifier:
         this returned, the same assertion never passes again. `audience`: one more name of this server that counts for this call (the
         endpoint asked). `Problem` of the replay store is passed on.
         """
+        try:
+            client, kid = await self._verify(assertion, client_id, audience)
+        except InvalidAssertion as failure:
+            if self._counts is not None and failure.client_id is not None:
+                self._counts.failed(failure.client_id, failure.kid)
+            raise
+        if self._counts is not None:
+            self._counts.used(client.id, kid)
+        return client
+
+    async def _verify(self, assertion: str, client_id: str | None, audience: str | None) -> tuple[Client, str]:
         try:
             token = parse_compact(assertion, limit=self._rules.size)
         except MalformedToken:
@@ -109,11 +136,11 @@ class AssertionVerifier:
         if key is None:
             raise InvalidAssertion(AssertionFault.KEY, client.id)
         if not key.verifies(token.signing_input, token.signature):
-            raise InvalidAssertion(AssertionFault.SIGNATURE, client.id)
+            raise InvalidAssertion(AssertionFault.SIGNATURE, client.id, kid)
         kept_until = int((claims["exp"] + self._rules.exp_leeway) * 1000) + 1
         if not await self._replay.use(client.id, claims["jti"], kept_until):
-            raise InvalidAssertion(AssertionFault.REPLAYED, client.id)
-        return client
+            raise InvalidAssertion(AssertionFault.REPLAYED, client.id, kid)
+        return client, kid
 
     @staticmethod
     def _check_header(token: Compact) -> tuple[AssertionAlg, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.identity import Caller
@@ -13,13 +13,13 @@ __all__ = ["DeviceRule"]
 
 @dataclass(frozen=True, slots=True)
 class DeviceRule:
-    """`refusals`: device owner -> the roles refused on such a device. What is not listed is allowed."""
+    """`refusals` gives those of the policy in force: device owner -> the roles refused on such a device. What is not listed is allowed."""
 
-    refusals: Mapping[str, frozenset[str]]
+    refusals: Callable[[], Mapping[str, frozenset[str]]]
 
     def problem(self, caller: Caller) -> Finding | None:
         """Why this caller may not act from its device, or None. Asked after the scope check, so that the order of refusals holds."""
-        if caller.role not in self.refusals.get(caller.device_owner, frozenset()):
+        if caller.role not in self.refusals().get(caller.device_owner, frozenset()):
             return None
         return Finding(
             IssueCode.FORBIDDEN,

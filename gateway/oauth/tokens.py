@@ -203,6 +203,8 @@ class AccessTokens:
         caller = self._caller(claims, bound, policy)
         if caller is None or not is_numeric_date(claims["exp"]) or not is_numeric_date(claims["iat"]):
             raise no_token()
+        if claims["iat"] < policy.clients[caller.client_id].tokens_from:  # issued before its client was cut off, or had a key dropped
+            raise no_token()
         return Held(caller, bound, int(claims["iat"]), float(claims["exp"]), policy.epoch, keys)
 
     def _key_of(self, compact: Compact) -> SigningKey:

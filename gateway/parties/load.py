@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -27,16 +27,32 @@ from gateway.parties.manifests import Member, compile_manifest, manifest_files
 from gateway.parties.model import Policy, Service
 from gateway.parties.profiles import Profile, compile_profile
 from gateway.parties.registry import Registry, compile_registry
-from gateway.parties.schema import SCHEMAS, checker
+from gateway.parties.schema import SCHEMAS, Checker, checker
 from gateway.parties.terms import Terms, compile_terms
 from gateway.parties.yaml_lines import Document, read
 
-__all__ = ["load_policy"]
+__all__ = ["Loaded", "load_files", "load_policy"]
 
 _EPOCH_DIGITS: Final = 15  # 60 bits: fits a signed 64-bit column
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the files say, and what registrations from elsewhere are compiled against."""
+
+    policy: Policy
+    members: Mapping[PartyId, Member]
+    book: CodeBook
+    root: Path
+    check_registry: Checker
+
+
 def load_policy(root: Path, *, registry: Path | None, regions: Collection[str] | None = None) -> Policy:
+    """The policy that `load_files` makes of the files alone."""
+    return load_files(root, registry=registry, regions=regions).policy
+
+
+def load_files(root: Path, *, registry: Path | None, regions: Collection[str] | None = None) -> Loaded:
     """The configuration under `root`, with the clients and endpoints in `registry` (none without it).
 
     `regions` limits it to those regions' profiles and the parties that use them. `version` and `epoch` follow the content: they change
@@ -84,7 +100,8 @@ def load_policy(root: Path, *, registry: Path | None, regions: Collection[str] |
     registered = Registry({}, {}) if registry_file is None else compile_registry(registry_file, by_party, book, mistakes)
     mistakes.stop_if_any()
     documents = [code_file, class_file, terms_file, *profile_files, *manifests, *([registry_file] if registry_file else [])]
-    return _assemble(book, classes, terms, profiles, by_party, registered, _version(documents))
+    policy = _assemble(book, classes, terms, profiles, by_party, registered, _version(documents))
+    return Loaded(policy, MappingProxyType(by_party), book, root, checkers["registry"])
 
 
 def _joining(document: Document, elsewhere: frozenset[str]) -> list[str]:

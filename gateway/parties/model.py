@@ -346,6 +346,7 @@ class Client:
     binding: Binding = Binding.NONE
     colocated: str | None = None  # the kind of party whose room or device its staff share (R17)
     manages_tokens: bool = False  # may introspect and revoke the tokens of its party's other clients
+    tokens_from: int = 0  # real seconds: access tokens issued before it do not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +404,7 @@ class Policy:
     narrative: frozenset[str] = frozenset()  # element names that hold free text wherever they stand
     device_refusals: Mapping[str, frozenset[str]] = field(default_factory=dict)  # owner of a device -> roles refused on it (R18)
     manifests: Mapping[PartyId, Manifest] = field(default_factory=dict)
+    suspended: frozenset[PartyId] = frozenset()  # cut off by the operator: nothing new is sent there
 
     def address_shelf(self, address: str) -> ShelfId | None:
         """The shelf that an address belongs to, or None when there is no such address."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -101,6 +101,8 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self.overtaken: Callable[[], Awaitable[None]] | None = None
+        """Awaited before a write set is told that it was decided under a policy that is not in force any more."""
 
     async def start(self) -> None:
         """Begin taking write sets."""
@@ -120,7 +122,10 @@ class Writer:
         self._queue.append((ws, future))
         self._idle.clear()
         self._wake.set()
-        return await future
+        result = await future
+        if self.overtaken is not None and isinstance(result, Stale) and result.guard == "policy":
+            await self.overtaken()
+        return result
 
     async def _run(self) -> None:
         while True:

@@ -31,6 +31,10 @@ def check_route(task: Json, caller: Caller, policy: Policy, at: int, path: str) 
     if isinstance(joined, NotJoined):
         finding = Finding(IssueCode.FORBIDDEN, told(joined.refusal), f"{path}.owner", joined.refusal)
         raise Problem(ProblemType.FORBIDDEN, finding, grounds=(("target", address.party), ("gate", "agreement")))
+    if address.party in policy.suspended:
+        say = "This party can't be reached through the hub at present. Call its line, or offer to another."
+        finding = Finding(IssueCode.FORBIDDEN, say, f"{path}.owner", Refusal.OUTSIDE_AGREEMENT)
+        raise Problem(ProblemType.FORBIDDEN, finding, grounds=(("target", address.party), ("gate", "suspended")))
     return address
 
 

@@ -88,7 +88,7 @@ async def running(*, replay: Any = None, port: int = 0, jwks_url: str | None = N
         showing = Showing(origin, ClientCertificates(TrustedProxies(()), None, from_tls=False))
         oauth = routes(
             *(hub.service, hub.control, showing, hub.keys, urls),
-            scopes=SCOPES,
+            scopes=lambda: sorted(SCOPES),
             smart_paths=("", "/fhir"),
             document_age=300,
             certificates=False,

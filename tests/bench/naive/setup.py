@@ -120,7 +120,7 @@ async def open_setup(settings: Settings) -> AsyncIterator[Setup]:
         gate=Gate.of(policy),
         plan=compile_plan(policy.classes),
         directory=Directory.of(policy),
-        device=DeviceRule(policy.device_refusals),
+        device=DeviceRule(lambda: policy.device_refusals),
         keys=SigningKeys.load(settings.signing_keys),
         issuer=urls.issuer,
         audience=f"{settings.base_url}/fhir",

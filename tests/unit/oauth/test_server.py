@@ -130,7 +130,7 @@ def test_the_metadata_address_follows_the_issuer() -> None:
 
 
 def test_the_device_rule_refuses_the_listed_pairs_only() -> None:
-    rule = DeviceRule({"police": frozenset({"counsellor"})})
+    rule = DeviceRule(lambda: {"police": frozenset({"counsellor"})})
 
     def caller(role: str, owner: str) -> Caller:
         return Caller(
