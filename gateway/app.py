@@ -34,6 +34,7 @@ from gateway.adapter_api import OutboundAdapter
 from gateway.api.edge import Edge
 from gateway.api.fhir import TABLE, fhir_routes
 from gateway.api.health import health_routes
+from gateway.api.limits import Limiter, Limits, Rates, Sources
 from gateway.api.nowhere import nowhere_routes
 from gateway.api.oauth import routes as oauth_routes
 from gateway.api.shown import Showing
@@ -114,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with open_hub(settings) as hub:
+            async with open_hub(settings, limits) as hub:
                 app.router.routes.extend(hub.routes)
                 # What lives as long as the process: the garbage collector's full looks at it held up every request for 90 ms.
                 gc.collect()
@@ -126,12 +127,17 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Coalition gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.failure = None
+    limits = _limits(settings)
+    app.add_middleware(Limiter, limits=limits)
     return app
 
 
 @contextlib.asynccontextmanager
-async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
-    """Open, run and close the hub. Raises ConfigurationError, AlreadyRunning, StorageError before anything is served."""
+async def open_hub(settings: Settings, limits: Limits | None = None) -> AsyncIterator[Hub]:
+    """Open, run and close the hub, behind these rate limits or its own.
+
+    Raises ConfigurationError, AlreadyRunning, StorageError before anything is served.
+    """
     files = Files.read(settings)
     provider = FolderKeys(settings.signing_keys)
     signing = SigningKeys(tuple(provider.keys()))
@@ -148,7 +154,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     signer = Signer.from_pem(settings.audit_origin, settings.audit_key.read_bytes())
     sealing = asyncio.create_task(_sequence(audit, signer, stop), name="sequencer")
     in_force = InForce(files, Registrations(), time.time_ns() // 1_000_000)
-    hub = _assemble(settings, in_force, signing, provider, database, writer, keyring, http, key_http, audit)
+    hub = _assemble(settings, in_force, signing, provider, database, writer, keyring, http, key_http, audit, limits or _limits(settings))
     await hub.follower.start()
     await hub.runner.start()
     business = hub.parts.clock.now
@@ -181,6 +187,7 @@ def _assemble(
     http: httpx.AsyncClient,
     key_http: httpx.AsyncClient,
     audit: StoredAudit,
+    limits: Limits,
 ) -> Hub:
     clock = _clock(settings)
     shelves = Shelves(database, keyring, clock)
@@ -257,6 +264,7 @@ def _assemble(
     showing = Showing(settings.base_url, certificates)
     edge = Edge(
         callers=Callers(tokens, proofs),
+        limits=limits,
         showing=showing,
         device=DeviceRule(lambda: policy().device_refusals),
         gate=lambda: in_force.now.gate,
@@ -311,6 +319,11 @@ def _assemble(
     )
     writer.overtaken = follower.catch_up
     return Hub(parts, edge, runner, audit, tokens, follower, routes)
+
+
+def _limits(settings: Settings) -> Limits:
+    rates = Rates(settings.rate_source, settings.rate_client, settings.rate_tokens, settings.rate_failures)
+    return Limits(rates, Sources(TrustedProxies(settings.trusted_proxies or ())), time.monotonic)
 
 
 def _clock(settings: Settings) -> Clock:

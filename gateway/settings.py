@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     text_service_url: str | None = Field(None, description="Where texts to survivors are handed over; without it none are sent.")
     sweep_seconds: float = Field(0.25, gt=0, le=60, description="Seconds between looks at the delivery ledger when nothing calls.")
     lease_seconds: float = Field(30, gt=0, description="Seconds a claimed delivery belongs to its worker.")
+    rate_source: float = Field(200, gt=0, le=1e6, description="Requests a second from one source; five seconds' worth at once.")
+    rate_client: float = Field(100, gt=0, le=1e6, description="Calls a second by one client; five seconds' worth at once.")
+    rate_tokens: float = Field(60, gt=0, le=1e8, description="Access tokens a minute for one client; at least twenty at once.")
+    rate_failures: float = Field(10, gt=0, le=1e8, description="Failed authentications a minute from one source for one client.")
     sandbox: bool = Field(False, description="Loopback http and a settable clock are allowed. Never where real people are served.")
     sandbox_clock: Path | None = Field(None, description="The file that holds business time. Only in the sandbox.")
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.errors import STATUS, answer, unexpected
+from gateway.api.limits import Limits
 from gateway.api.reading import read_body
 from gateway.api.shown import Showing
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
@@ -76,6 +77,7 @@ class Edge:
         *,
         callers: Callers,
         showing: Showing,
+        limits: Limits,
         device: DeviceRule,
         gate: Callable[[], Gate],
         directory: Callable[[], Directory],
@@ -84,6 +86,7 @@ class Edge:
     ) -> None:
         self._callers = callers
         self._showing = showing
+        self._limits = limits
         self._device = device
         self._gate = gate
         self.directory = directory
@@ -99,6 +102,7 @@ class Edge:
             try:
                 shown = partial(self._showing.of, request)
                 caller = await self._callers.authenticate(_authorization(request), shown)
+                self._limits.call(caller.client_id)
                 seen = Seen(caller, correlation, millis(self.parts.clock.now()))
                 return await serve(request, seen)
             except Problem as problem:
@@ -112,6 +116,8 @@ class Edge:
         return endpoint
 
     async def _refuse(self, problem: Problem, seen: Seen | None, request: Request, correlation: str) -> Response:
+        if seen is None and problem.type is ProblemType.UNAUTHENTICATED:
+            self._limits.failed(request.scope)
         if seen is not None and problem.type is not ProblemType.UNAVAILABLE:
             refusals = [f.refusal for f in problem.findings if f.refusal is not None]
             status = str(STATUS[problem.type])

@@ -39,6 +39,11 @@ class TrustedProxies:
     def __init__(self, proxies: Iterable[str]) -> None:
         self._networks = tuple(ip_network(proxy) for proxy in proxies)
 
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._networks)
+
     def __contains__(self, peer: object) -> bool:
         """Whether a connection's other end is one of them. A peer without an address is not."""
         if not self._networks or not isinstance(peer, str):

@@ -186,6 +186,7 @@ def make_config(folder: Path, region: Region, ports: Ports, *, database: Mapping
         "GATEWAY_TEXT_SERVICE_URL": f"http://127.0.0.1:{ports.phone}/messages",
         "GATEWAY_SWEEP_SECONDS": "0.05",
         "GATEWAY_SANDBOX": "true",
+        **{f"GATEWAY_RATE_{name}": "1000000" for name in ("SOURCE", "CLIENT", "TOKENS", "FAILURES")},  # everybody is one address here
         "GATEWAY_SANDBOX_CLOCK": str(clock),
         **(database or {"GATEWAY_DATABASE_URL": f"sqlite:///{folder / 'hub' / 'gateway.db'}"}),
     }
