@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.fixtures import attacked_hub
+from tests.clients.fixtures import attacked_hub, smart_hub
 from tests.integration.conftest import database, loud, migrated, postgres_settings, world
 from tests.integration.world import open_world, settings_for
 from tests.security.worlds import OpenWorld
 
-__all__ = ["attacked_hub", "database", "loud", "migrated", "new_world", "world"]
+__all__ = ["attacked_hub", "database", "loud", "migrated", "new_world", "smart_hub", "world"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

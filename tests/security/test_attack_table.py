@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
-from tests.clients.hub import SmartHub
+from tests.clients.hub import SmartHub, running_hub
 from tests.clients.wire import Answer, Wire
 from tests.security.attack_assertions import ASSERTION_ATTACKS
 from tests.security.attack_requests import REQUEST_ATTACKS
@@ -124,19 +125,19 @@ def test_what_is_asked_for_beyond_the_registration_is_not_given(smart_hub: Smart
 
 
 @pytest.mark.ci
-def test_memory_stays_flat_over_500_repeats_of_the_table(smart_hub: SmartHub, wire: Wire, trap: socket.socket) -> None:
+def test_memory_stays_flat_over_500_repeats_of_the_table(tmp_path: Path, trap: socket.socket) -> None:
     """What is refused leaves nothing behind. Measured on the server's own process."""
-    forger = Forger(smart_hub, address(trap))
-    rows = [(attack.send(forger), attack) for attack in ATTACKS if 200 not in attack.status]
-    process = psutil.Process(smart_hub.process.pid)
+    with running_hub(tmp_path / "hub", {}) as hub, contextlib.closing(hub.wire()) as wire:
+        rows = [(attack.send(Forger(hub, address(trap))), attack) for attack in ATTACKS if 200 not in attack.status]
+        process = psutil.Process(hub.process.pid)
 
-    def repeat(times: int) -> float:
-        for _ in range(times):
-            for raw, attack in rows:
-                answer = wire.send(raw, bodiless=raw.startswith(b"HEAD"))
-                assert 400 <= answer.status < 500, attack.name
-        return process.memory_info().rss / 2**20
+        def repeat(times: int) -> float:
+            for _ in range(times):
+                for raw, attack in rows:
+                    answer = wire.send(raw, bodiless=raw.startswith(b"HEAD"))
+                    assert 400 <= answer.status < 500, attack.name
+            return process.memory_info().rss / 2**20
 
-    readings = [repeat(100) for _ in range(5)]
+        readings = [repeat(100) for _ in range(5)]
     print(f"RSS in MiB after each 100 repeats of {len(rows)} attacks: {[round(reading, 1) for reading in readings]}")
     assert readings[-1] - readings[0] < 4, readings

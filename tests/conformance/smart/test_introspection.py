@@ -30,7 +30,7 @@ def endpoint(hub: SmartHub, wire: Wire, name: str) -> str:
     """The path of an endpoint, as the discovery document has it."""
     found = orjson.loads(wire.request("GET", "/fhir/.well-known/smart-configuration").body)
     assert found[name].startswith(hub.origin)
-    return urlsplit(found[name]).path
+    return str(urlsplit(found[name]).path)
 
 
 def told(hub: SmartHub, wire: Wire, token: str, client: str = "counsellor", **more: str) -> Answer:
