@@ -32,7 +32,7 @@ help: ## Show this list
 	@echo "make format   put the code into its one format"
 	@echo "make test-ci  run the long tests that 'make test' leaves out"
 	@echo "make bench    measure throughput, latency, start and memory against the naive build (ARGS=\"--quick --check\")"
-	@echo "make soak     run the long mixed load"
+	@echo "make soak     kill, load and fuzz the hub at length (SOAK_SCALE=0.1 for a tenth)"
 	@echo "make lock     bring requirements/*.lock up to pyproject.toml, keeping versions (ARGS=--upgrade for the newest)"
 	@echo "make clean    remove .venv, caches and what the demo wrote"
 

@@ -18,9 +18,10 @@ from gateway.storage import tables
 from gateway.storage.statements import Query
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.moving import decide_now
+from gateway.transfers.work import Parts
 from tests.integration.world import World
 
-__all__ = ["assert_outcome", "assert_views", "codes_of", "expressions_of", "refusals_of", "row_counts", "without_moment"]
+__all__ = ["assert_outcome", "assert_views", "assert_views_of", "codes_of", "expressions_of", "refusals_of", "row_counts", "without_moment"]
 
 Json = dict[str, Any]
 
@@ -110,7 +111,11 @@ def without_moment(response: httpx.Response) -> tuple[int, dict[str, str], bytes
 
 async def assert_views(world: World) -> None:
     """Every view on a shelf is what rendering the facts gives now, or is final; and nothing final has a newer version."""
-    parts = world.hub.parts
+    await assert_views_of(world.hub.parts)
+
+
+async def assert_views_of(parts: Parts) -> None:
+    """The same, of any hub."""
     policy, at = parts.policy(), millis(parts.clock.now())
     stale: list[Mapping[str, Any]] = []
     for (id_,) in await parts.database.facts(_TRANSFERS, {}):

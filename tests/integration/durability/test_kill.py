@@ -10,35 +10,25 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import orjson
 import pytest
 
 from gateway.audit.exporting import export_log
 from gateway.audit.verify import verify_export
 from gateway.oauth.client import SmartBackendClient
-from gateway.testing.postgres import PostgresServer
 from tests.integration.durability.client import answered, sign_in
-from tests.integration.durability.evidence import CHECKS, Evidence, postgres_rows, sqlite_rows
-from tests.integration.durability.hub import HubFiles, HubProcess, free_port, spawn
+from tests.integration.durability.evidence import CHECKS, Evidence
+from tests.integration.durability.hub import HubFiles, HubProcess, free_port
 from tests.integration.durability.records import Counters, read_journal
-from tests.integration.world import CLIENTS
-
-NAMES: Final = tuple(CLIENTS)
-PARTNER: Final = len(NAMES)
-"""The slot of the partners' process among the counters; before it, one for each client."""
-
-PUSHED: Final = frozenset({"counsellor", "nurse"})
-"""The parties whose manifests say that copies are pushed to them; the others are nudged."""
+from tests.integration.durability.stage import NAMES, PARTNER, endpoints_at, evidence_of, processes, shelf_of, wait_until
+from tests.soak.scale import scaled
 
 SLOWEST_KILL: Final = 12.0
 """Seconds that one kill may take on average, before the run is given up."""
@@ -80,47 +70,24 @@ class Run:
         self.idle += not (requests or sends)
 
 
-def shelf_of(name: str) -> str:
-    party, unit = CLIENTS[name]["party"], CLIENTS[name].get("unit")
-    return f"{party}/{unit}" if unit else str(party)
-
-
 @pytest.fixture
 def run(tmp_path: Path, hub_files: Callable[..., HubFiles]) -> Iterator[Run]:
     """Files for the hub and everybody around it, and the partners' server."""
     port = free_port()
-    endpoints = [
-        {
-            "shelf": shelf_of(name),
-            "transport": "fhir-push" if name in PUSHED else "nudge",
-            "address": f"http://127.0.0.1:{port}/{shelf_of(name)}/deliveries",
-        }
-        for name in NAMES
-    ]
-    files = hub_files(endpoints=endpoints, lease_seconds=1.0)
+    files = hub_files(endpoints=endpoints_at(port), lease_seconds=1.0)
     seed = int(os.environ.get("DURABILITY_SEED") or random.SystemRandom().randrange(1_000_000))
     made = Run(tmp_path, files, Counters(tmp_path / "counters", len(NAMES) + 1), seed)
     config = {"port": port, "seed": seed, "slot": PARTNER, "counters": str(tmp_path / "counters"), "journal": str(made.journal("partner"))}
-    with _processes(made, {"partner": config}, "tests.integration.durability.partner"):
+    with processes(tmp_path, {"partner": config}, "tests.integration.durability.partner"):
         yield made
     made.counters.close()
 
 
-@contextmanager
-def _processes(run: Run, configs: dict[str, dict[str, Any]], module: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """One process for each configuration, gone afterwards."""
-    with ExitStack() as stack:
-        started = {}
-        for name, config in configs.items():
-            file = run.folder / f"{name}.json"
-            file.write_bytes(orjson.dumps(config))
-            log = stack.enter_context((run.folder / f"{name}.log").open("wb"))
-            started[name] = process = stack.enter_context(spawn(module, str(file), log=log))
-            stack.callback(process.kill)
-        yield started
-
-
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.ci)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    "kills",
+    [6, pytest.param(50, marks=pytest.mark.ci), pytest.param(scaled(300, least=6), marks=pytest.mark.soak)],
+    ids=["few", "many", "soak"],
+)
 def test_nothing_is_lost_doubled_or_unaudited_when_the_hub_is_killed(
     run: Run, kills: int, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,15 +96,15 @@ def test_nothing_is_lost_doubled_or_unaudited_when_the_hub_is_killed(
         print(f"\n{request.node.name}: seed {run.seed}")
     with HubProcess(run.files).running() as hub:
         told = {name: run.told(name) for name in NAMES}
-        with _processes(run, told, "tests.integration.durability.client") as clients:
-            _wait(lambda: any(line["event"] == "done" for line in read_journal(run.journal("nurse"))), 60, "a transfer onward")
+        with processes(run.folder, told, "tests.integration.durability.client") as clients:
+            wait_until(lambda: any(line["event"] == "done" for line in read_journal(run.journal("nurse"))), 60, "a transfer onward")
             _kill_often(run, hub, kills)
             (run.folder / "stop").touch()
             for name, client in clients.items():
                 assert client.wait(90) == 0, (run.folder / f"{name}.log").read_text()[-2000:]
         killing = time.monotonic() - started
-        found = _evidence(run, request)
-        _wait(lambda: not found.ask("SELECT 1 FROM deliveries WHERE state IN ('queued', 'sending') LIMIT 1"), 90, "an empty ledger")
+        found = evidence_of(run.folder, run.files, request, {name: shelf_of(name) for name in NAMES})
+        wait_until(lambda: not found.ask("SELECT 1 FROM deliveries WHERE state IN ('queued', 'sending') LIMIT 1"), 90, "an empty ledger")
         asyncio.run(_asked_again(run))
         ended = hub.stop()
         for check in CHECKS:
@@ -189,17 +156,6 @@ async def _ask_again(client: SmartBackendClient, gate: asyncio.Semaphore, sent: 
         assert read.status_code == 200 and read.json()["meta"]["versionId"] == str(version)
 
 
-def _evidence(run: Run, request: pytest.FixtureRequest) -> Evidence:
-    path = run.files.settings.sqlite_path
-    if path is not None:
-        ask, keys = sqlite_rows(path), sqlite_rows(path.with_suffix(".keys.db"))
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        names = [str(url).rpartition("/")[2] for url in (run.files.settings.database_url, run.files.settings.keys_url)]
-        ask, keys = (postgres_rows(server.url(database=name)) for name in names)
-    return Evidence(ask, keys, {f"{shelf_of(name)}|{name}": run.journal(name) for name in NAMES}, run.journal("partner"))
-
-
 def _check_export(run: Run, found: Evidence) -> None:
     """The log of all those processes is one sound log, and holds every entry that was committed."""
     file = run.folder / "audit.jsonl"
@@ -225,10 +181,3 @@ def _summary(run: Run, found: Evidence, killing: float, total: float) -> str:
         f"  {len(found.deliveries)} deliveries, {sum(n > 1 for n in seen.values())} of them seen by the partner more than once, "
         f"{interrupted} sends cut off; {len(found.audit)} audit entries by {len({e['writer'] for e in found.audit})} processes"
     )
-
-
-def _wait(met: Callable[[], bool], seconds: float, what: str) -> None:
-    give_up = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < give_up, f"waited {seconds} s for {what}"
-        time.sleep(0.1)
