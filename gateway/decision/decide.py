@@ -75,6 +75,8 @@ def decide(ask: Ask, policy: Policy) -> Permit | Denial:
     for plan in plans:
         if plan.row.region not in ("", ask.sender.region):
             continue  # another region's rule
+        if ask.basis is not None and plan.row.basis != ask.basis:
+            continue  # a named basis is answered by its own rows alone
         answer = _try_row(ask, plan, agreement, joined, policy, index)
         if isinstance(answer, Permit):
             return answer
@@ -91,8 +93,6 @@ def _try_row(ask: Ask, plan: RowPlan, agreement: Agreement, joined: Step, policy
     row = plan.row
     if row.cross_region != (ask.sender.region != ask.receiver.region):
         return Denial(Refusal.NOT_YOUR_REGION, Gate.AGREEMENT, (joined, Step(Gate.AGREEMENT, Note.REGION_NOT_COVERED, row.id)))
-    if ask.basis is not None and row.basis != ask.basis:
-        return Denial(Refusal.OUTSIDE_AGREEMENT, Gate.ROW, (joined, Step(Gate.ROW, Note.NO_ROW, row.id)))
     basis = usable_basis(policy.bases, row.basis, ask.sender.kind)
     if isinstance(basis, BasisOff):
         return Denial(Refusal.BASIS_OFF, Gate.BASIS, (joined, Step(Gate.BASIS, basis.note, row.basis)))
