@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -29,7 +30,8 @@ class Job:
     """What to send, how often at once and for how long.
 
     `paths` are taken in turn; a `body` is sent with a new alias and request id each time. `server` is the process whose processor time
-    is read before and after. With a `count` that many requests are sent, however long it takes, and nothing is timed.
+    is read before and after. With a `count` that many requests are sent, however long it takes, and nothing is timed. `forms` are bodies
+    for the token endpoint, each sent once: the load ends with them, if not before.
     """
 
     port: int
@@ -44,6 +46,7 @@ class Job:
     label: str = "l"
     server: int = 0
     count: int = 0
+    forms: list[str] | None = None
 
 
 @dataclass(slots=True)
@@ -60,6 +63,12 @@ class Measured:
 
 def requests(job: Job) -> Iterator[bytes]:
     """The bytes of each request."""
+    if job.forms is not None:
+        [path] = job.paths
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        for form in job.forms:
+            yield f"{head}Content-Length: {len(form)}\r\n\r\n{form}".encode()
+        return
     common = f"Host: 127.0.0.1\r\nAuthorization: Bearer {job.token}\r\nAccept: application/fhir+json\r\n"
     if job.body is None:
         if not job.paths:
@@ -129,12 +138,16 @@ class _Load:
         self._over = False
         self.measured = Measured()
         self.done = asyncio.Event()
+        self._used_up = asyncio.Event()
 
     def next(self) -> bytes | None:
         if self._over or (self._job.count and self._sent == self._job.count):
             return None
         self._sent += 1
-        return next(self._requests)
+        request = next(self._requests, None)
+        if request is None:
+            self._used_up.set()
+        return request
 
     def answered(self, status: int, micros: int, raw: bytes) -> None:
         if self._over:
@@ -161,7 +174,8 @@ class _Load:
             return self.measured
         await asyncio.sleep(self._job.warm)
         self._counting, began, busy = True, time.perf_counter(), _busy(self._job.server)
-        await asyncio.sleep(self._job.seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._used_up.wait(), self._job.seconds)
         self._over, self.measured.seconds, self.measured.busy = True, time.perf_counter() - began, _busy(self._job.server) - busy
         await asyncio.wait_for(self.done.wait(), 30)
         return self.measured

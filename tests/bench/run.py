@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.request import Request, urlopen
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from tests.bench.load import Job, Measured
 from tests.bench.stand import Build, Database, Server, Stand, put_load
+from tests.bench.tokens import authorization_micros, measure_tokens, missed_tokens, token_table
 from tests.integration.world import night_offer
 
 __all__ = ["main"]
@@ -93,21 +95,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="less than a minute, PostgreSQL only")
     parser.add_argument("--check", action="store_true", help="exit 1 below a threshold")
     parser.add_argument("--rounds", type=int, help="how many rounds instead of the plan's")
+    parser.add_argument("--only", choices=("requests", "tokens"), help="one part of it")
     parser.add_argument("--json", type=Path, help="write all measurements to this file")
     given = parser.parse_args(arguments)
     plan = QUICK if given.quick else FULL
     rounds = given.rounds or plan.rounds
     console = Console(width=max(100, Console().width))
-    cells = []
+    cells, tokens = [], []
+    added = authorization_micros() if given.only != "requests" else 0.0
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder, Stand(Path(folder)) as stand:
         for database in plan.databases:
-            cells.append(measure(stand, database, plan, rounds, console))
+            if given.only != "tokens":
+                cells.append(measure(stand, database, plan, rounds, console))
+            if given.only != "requests":
+                say = partial(console.print, style="dim", highlight=False)
+                tokens.append(measure_tokens(stand, database, min(rounds, 3), plan.seconds, plan.warm, say))
     for cell in cells:
         console.print(_table(cell))
         console.print(_costs(cell))
+    if tokens:
+        console.print(token_table(tokens, added))
     if given.json is not None:
-        given.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1))
-    missed = [line for cell in cells for line in _missed(cell)]
+        measured = {"requests": [asdict(cell) for cell in cells], "tokens": [asdict(cell) for cell in tokens], "authorization_us": added}
+        given.json.write_text(json.dumps(measured, indent=1))
+    missed = [*(line for cell in cells for line in _missed(cell)), *missed_tokens(tokens, added)]
     for line in missed:
         console.print(f"[red]below the threshold:[/red] {line}")
     return 1 if given.check and missed else 0

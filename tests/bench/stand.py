@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,8 +121,15 @@ class Stand:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def start(self, build: Build, database: Database, *, module: list[str] | None = None) -> Server:
-        """A server that answers, on an empty database."""
+    def start(
+        self,
+        build: Build,
+        database: Database,
+        *,
+        module: list[str] | None = None,
+        prepare: Callable[[Settings], None] | None = None,
+    ) -> Server:
+        """A server that answers, on an empty database. `prepare` may change the files that its settings name before it starts."""
         port = _free_port()
         folder = self._folder / f"{build}-{next(_numbers)}"
         urls = self._databases() if database is Database.POSTGRES else {}
@@ -134,6 +141,8 @@ class Stand:
             endpoints=[{"shelf": "vsdr", "transport": "fhir-push", "address": "http://127.0.0.1:9/fhir"}],
             **urls,
         )
+        if prepare is not None:
+            prepare(settings)
         command = [sys.executable, "-m", *(module or _MODULES[build])]
         log = self._stack.enter_context((folder / "server.log").open("wb"))
         core = cores()[0] if self._pinned else None
