@@ -25,12 +25,17 @@ from gateway.parties.errors import Mistakes
 from gateway.parties.schema import checker
 from gateway.parties.yaml_lines import read
 
-__all__ = ["ROOT", "DemoConfig", "Ports", "Region", "System", "SystemConfig", "load_region", "make_config"]
+__all__ = ["HUB_CLIENT", "HUB_SCOPE", "ROOT", "DemoConfig", "Ports", "Region", "System", "SystemConfig", "load_region", "make_config"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The folder that holds adapters/, consent_profiles/, mappings/ and deploy/."""
 
 DEMO: Final = ROOT / "deploy" / "demo"
+
+HUB_CLIENT: Final = "coalition-hub"
+"""The name that a partner's own authorization server gave the hub."""
+
+HUB_SCOPE: Final = "system/Bundle.c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class System:
     role: str
     device_owner: str
     receives: str
+    lets_in: str  # how the hub shows it who it is: hub-statement or smart-backend
     lists_people: bool
     purposes: tuple[str, ...]
     scopes: tuple[str, ...]
@@ -78,6 +84,7 @@ def load_region(file: Path = DEMO / "region.yaml") -> Region:
             role=item["role"],
             device_owner=item["device-owner"],
             receives=item["receives"],
+            lets_in=item["lets-in"],
             lists_people=item["lists-people"],
             purposes=tuple(item["purposes"]),
             scopes=tuple(item["scopes"]),
@@ -109,6 +116,13 @@ class SystemConfig:
     key_file: Path
     ledger: Path
     clock: Path | None
+    address: str  # where the hub reaches it, as registered
+    hub_keys: dict[str, Any] | None  # the hub's public keys as its client; None = it takes the hub's statement
+
+    @property
+    def origin(self) -> str:
+        """Where its server is."""
+        return f"http://127.0.0.1:{self.port}"
 
     @classmethod
     def load(cls, file: Path) -> SystemConfig:
@@ -152,12 +166,14 @@ def make_config(folder: Path, region: Region, ports: Ports, *, database: Mapping
     clock = folder / "clock"
     (folder / "systems").mkdir(parents=True, exist_ok=True)
     (folder / "hub").mkdir(exist_ok=True)
-    clients, systems = [], {}
+    clients, endpoints, systems = [], [], {}
     for system in region.systems:
         private = ec.generate_private_key(ec.SECP384R1())
         key_file = folder / "systems" / f"{system.party}.key.json"
         _secret(key_file, orjson.dumps({**ECKey.import_key(private).as_dict(private=True), "alg": "ES384", "use": "sig"}))
         clients.append(_client(system, public_jwk(private, None, "ES384")))
+        endpoint, hub_keys = _endpoint(system, ports.systems[system.party], folder)
+        endpoints.append(endpoint)
         config = SystemConfig(
             party=system.party,
             client_id=system.client_id,
@@ -168,10 +184,11 @@ def make_config(folder: Path, region: Region, ports: Ports, *, database: Mapping
             key_file=key_file,
             ledger=folder / "systems" / f"{system.party}.ledger.jsonl",
             clock=clock,
+            address=endpoint["address"],
+            hub_keys=hub_keys,
         )
         systems[system.party] = folder / "systems" / f"{system.party}.json"
         config.save(systems[system.party])
-    endpoints = [_endpoint(system, ports.systems[system.party]) for system in region.systems]
     registry = folder / "registry.yaml"
     # JSON is YAML, and the loader takes it as such.
     registry.write_bytes(orjson.dumps({"clients": clients, "endpoints": endpoints}, option=orjson.OPT_INDENT_2))
@@ -209,10 +226,25 @@ def _client(system: System, key: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _endpoint(system: System, port: int) -> dict[str, str]:
+def _endpoint(system: System, port: int, folder: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """An endpoint for the registry; and for a system that is a SMART server itself, the hub's public keys as its client."""
     shelf = system.party if system.unit is None else f"{system.party}/{system.unit}"
     path = "fhir" if system.receives == "fhir-push" else "notify"
-    return {"shelf": shelf, "transport": system.receives, "address": f"http://127.0.0.1:{port}/{path}"}
+    origin = f"http://127.0.0.1:{port}"
+    endpoint: dict[str, Any] = {"shelf": shelf, "transport": system.receives, "address": f"{origin}/{path}"}
+    if system.lets_in == "hub-statement":
+        return endpoint, None
+    private = ec.generate_private_key(ec.SECP384R1())
+    key_file = folder / "hub" / f"at-{system.party}.pem"
+    _secret(key_file, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    endpoint["auth"] = {
+        "kind": system.lets_in,
+        "token-url": f"{origin}/oauth/token",
+        "client-id": HUB_CLIENT,
+        "scope": HUB_SCOPE,
+        "key-file": str(key_file.relative_to(folder)),
+    }
+    return endpoint, {"keys": [public_jwk(private, None, "ES384")]}
 
 
 def _hub_keys(folder: Path) -> dict[str, str]:

@@ -120,13 +120,16 @@ async def _play(scenario: Scenario, world: World, stage: HttpStage, teller: Tell
     teller.started(world)
     played = await play(scenario, stage, teller.step)
     teller.table(played)
+    doors = {party: (await stage.seen(party))["door"] for party in scenario.parties}
+    teller.doors(doors)
     audit = await asyncio.to_thread(_audit, world)
     teller.audit(audit["ok"], audit["report"])
     seconds = time.monotonic() - began
-    ok = played.ok and audit["ok"]
+    ok = played.ok and audit["ok"] and all(door["let_in"] > 0 and door["turned_away"] == 0 for door in doors.values())
     teller.verdict(ok, played, seconds)
     timings = {"start": world.seconds, "scenario": played.seconds, "all": seconds}
-    return {**played.to_json(), "ok": ok, "audit": audit, "seconds": {name: round(value, 2) for name, value in timings.items()}}
+    rounded = {name: round(value, 2) for name, value in timings.items()}
+    return {**played.to_json(), "ok": ok, "doors": doors, "audit": audit, "seconds": rounded}
 
 
 def _audit(world: World) -> Json:

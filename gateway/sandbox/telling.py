@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -143,6 +143,19 @@ class Teller:
         self._out.print(Text(legend, _QUIET))
         for stranger in played.strangers:
             self._out.print(Text(f"DIFFERENT: a referral it has no part in lies on the shelf of {stranger}", _BAD))
+
+    def doors(self, doors: Mapping[str, Mapping[str, Any]]) -> None:
+        """How the hub showed each system who it is, as that system checked it."""
+        grid = Table.grid(padding=(0, 1))
+        for party, door in doors.items():
+            token = door["kind"] == "smart-backend"
+            shown = "with a token of its own authorization server" if token else "by the hub's statement, checked against the hub's keys"
+            times = "once" if door["let_in"] == 1 else f"{door['let_in']} times"
+            away = Text(f", {door['turned_away']} TURNED AWAY", _BAD) if door["turned_away"] else Text()
+            grid.add_row(Text(self._name(party), "bold"), Text(f"let the hub in {times} {shown}", _GOOD).append_text(away))
+        self._out.print()
+        self._out.print(Text("Who the hub was to each system", "bold"))
+        self._out.print(Padding(grid, (0, 0, 0, 2)))
 
     def audit(self, ok: bool, lines: list[str]) -> None:
         """What the offline verifier said."""

@@ -39,6 +39,8 @@ def is_whole(result: Json) -> None:
     data = yaml.safe_load(SCENARIO.read_text(encoding="utf-8"))
     assert len(result["steps"]) + len(result["refusals"]) == len(data["steps"])
     assert len(result["cells"]) == len(data["visibility"]) * len(data["parties"])
+    assert sorted(door["kind"] for door in result["doors"].values()) == ["hub-statement"] * 3 + ["smart-backend"]
+    assert all(door["let_in"] and not door["turned_away"] for door in result["doors"].values())
     reads = [refusal for refusal in result["refusals"] if refusal["act"] == "read"]
     assert len(reads) == 6
     assert all(refusal["owner"]["status"] == 200 and refusal["owner"]["same-answer-as-an-unknown-id"] for refusal in reads)

@@ -1,5 +1,6 @@
 """One partner's HTTP server: where the hub reaches it (a FHIR receiver or a notice address), and the desk where the scenario acts.
 
+    POST /oauth/token   where this system is a SMART server to the hub: the hub gets its token here
     POST /fhir          the hub's copies: a transaction of updates, taken once per Idempotency-Key
     POST /notify        a notice without content; the system then reads its own shelf
     POST /do/{act}      the desk: a worker's act
@@ -13,8 +14,9 @@ The desk and what follows it are for the scenario runner, on this machine only; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ from starlette.routing import Route
 from gateway.oauth.client import SmartBackendClient
 from gateway.sandbox.config import SystemConfig
 from gateway.sandbox.system.desk import Desk
+from gateway.sandbox.system.door import Door, StatementDoor, Tally, TokenDoor, bearer_of
 from gateway.sandbox.system.hub import Hub
 from gateway.sandbox.system.records import Records
 
@@ -43,6 +46,23 @@ def create_system(config: SystemConfig, *, now: Callable[[], datetime], real: Ca
     client = SmartBackendClient(config.hub, config.client_id, config.private_key(), "ES384", http, scope=" ".join(config.scopes), now=real)
     desk = Desk(config.party, Hub(client), records, now, lists_people=config.lists_people)
     noticed = asyncio.Event()
+    issuer, tally = config.hub.removesuffix("/fhir"), Tally()
+    server = TokenDoor(f"{config.origin}/oauth/token", config.hub_keys, real, tally) if config.hub_keys is not None else None
+    door: Door = server or StatementDoor(http, issuer=issuer, address=config.address, now=real)
+
+    def for_the_hub(serve: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            if not await door.lets_in(bearer_of(request)):
+                tally.turned_away += 1
+                return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
+            tally.let_in += 1
+            return await serve(request)
+
+        return endpoint
+
+    async def token(request: Request) -> Response:
+        said, status = await server.token(request) if server is not None else ({"error": "invalid_request"}, 404)
+        return _json(said, status)
 
     async def receive(request: Request) -> Response:
         key = request.headers.get("idempotency-key")
@@ -79,6 +99,7 @@ def create_system(config: SystemConfig, *, now: Callable[[], datetime], real: Ca
                 "arrivals": [list(a.parts) for a in records.arrivals],
                 "repeats": records.repeats,
                 "notices": records.notices,
+                "door": {"kind": door.kind, **asdict(tally)},
             }
         )
 
@@ -106,8 +127,9 @@ def create_system(config: SystemConfig, *, now: Callable[[], datetime], real: Ca
 
     return Starlette(
         routes=[
-            Route("/fhir", receive, methods=["POST"]),
-            Route("/notify", notify, methods=["POST"]),
+            Route("/fhir", for_the_hub(receive), methods=["POST"]),
+            Route("/notify", for_the_hub(notify), methods=["POST"]),
+            Route("/oauth/token", token, methods=["POST"]),
             Route("/do/{act}", do, methods=["POST"]),
             Route("/seen", seen),
             Route("/versions", versions),
