@@ -30,6 +30,8 @@ import httpx
 import orjson
 import structlog
 from fastapi import FastAPI
+
+from gateway import __version__
 from gateway.adapter_api import OutboundAdapter
 from gateway.api.edge import Edge
 from gateway.api.fhir import TABLE, fhir_routes
@@ -76,16 +78,15 @@ from gateway.settings import Settings
 from gateway.shelves.shelf import Shelves
 from gateway.storage.audit_store import StoredAudit
 from gateway.storage.housekeeping import sweep_often
+from gateway.storage.keeping import Keeping
 from gateway.storage.open import open_database
 from gateway.storage.registrations import StoredRevocations, TallyBook
 from gateway.storage.replay import StoredReplay
 from gateway.storage.sealing import Keyring
+from gateway.storage.writer import Writer
 from gateway.transfers.facts import Facts
 from gateway.transfers.service import Referrals
 from gateway.transfers.work import Parts
-
-from gateway import __version__
-from gateway.storage.writer import Writer
 
 __all__ = ["Hub", "create_app", "open_hub"]
 
@@ -156,6 +157,9 @@ async def open_hub(settings: Settings, limits: Limits | None = None) -> AsyncIte
     in_force = InForce(files, Registrations(), time.time_ns() // 1_000_000)
     hub = _assemble(settings, in_force, signing, provider, database, writer, keyring, http, key_http, audit, limits or _limits(settings))
     await hub.follower.start()
+    keeping = Keeping(database, writer, opened.store, lambda: time.time_ns() // 1_000_000)
+    await keeping.at_start()
+    keys = asyncio.create_task(keeping.run(), name="keys")
     await hub.runner.start()
     business = hub.parts.clock.now
     sweeping = asyncio.create_task(
@@ -165,6 +169,7 @@ async def open_hub(settings: Settings, limits: Limits | None = None) -> AsyncIte
         yield hub
     finally:
         sweeping.cancel()
+        keys.cancel()
         await hub.runner.stop()
         await hub.follower.stop()
         stop.set()
@@ -275,7 +280,6 @@ def _assemble(
     outbound = Outbound(http, statement=hub_statement(keys, urls.issuer, time.time), now=time.time)
     text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
     texts = Texts(parts, HttpTransport(http, text_endpoint, outbound) if settings.text_service_url else None)
-
     def adapter_for(endpoint: Endpoint) -> OutboundAdapter:
         mine = in_force.now.adapters.get(shelf_party(endpoint.shelf))
         return mine if mine is not None else BUILT_IN[endpoint.transport]

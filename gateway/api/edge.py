@@ -31,7 +31,7 @@ from gateway.oauth.scopes import ActionScope, Interaction, allows, has_action
 from gateway.parties.directory import Directory
 from gateway.parties.ingest import Gate
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
-from gateway.storage.writer import StorageError, unavailable
+from gateway.storage.writer import StorageError, unavailable, uncertain
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.intake import Entry
 from gateway.transfers.routing import check_route, given_back
@@ -107,8 +107,8 @@ class Edge:
                 return await serve(request, seen)
             except Problem as problem:
                 return await self._refuse(problem, seen, request, correlation)
-            except StorageError:
-                return answer(unavailable(), correlation)
+            except StorageError:  # a read of the hub's own; after a write it may be the one that makes up the answer
+                return answer(unavailable() if request.method in ("GET", "HEAD") else uncertain(), correlation)
             except Exception as error:  # the outermost edge: the type is logged, never the text
                 log.error("unexpected", kind=type(error).__name__, correlation=correlation)
                 return unexpected(correlation)

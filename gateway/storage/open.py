@@ -19,6 +19,7 @@ class Opened:
 
     database: Database
     keyring: Keyring
+    store: KeyStore
 
 
 async def open_database(settings: Settings, secret: bytes, policy_epoch: int) -> Opened:
@@ -55,7 +56,7 @@ async def open_database(settings: Settings, secret: bytes, policy_epoch: int) ->
         store = pg_keys
         database = await PostgresDatabase.open(settings.database_url, settings.database_reader_url, pg_keys)
         await database.set_epoch("policy", policy_epoch)
-    return Opened(database, Keyring(secret, store))
+    return Opened(database, Keyring(secret, store), store)
 
 
 async def open_to_read(settings: Settings) -> Database:

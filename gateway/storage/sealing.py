@@ -12,6 +12,7 @@ import hmac
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.identity import ShelfId, ThreadId
 
-__all__ = ["DataKey", "KeyDestroyed", "KeyStore", "Keyring", "NewKey", "place"]
+__all__ = ["DataKey", "KeyDestroyed", "KeyStore", "Keyring", "NewKey", "Slot", "place"]
 
 _NONCE: Final = 12
 _CACHE: Final = 4_000
@@ -41,11 +42,35 @@ class NewKey:
     wrapped: bytes
 
 
+Slot = tuple[str, str]
+"""A key's place in the store, which it has alone and for ever: (thread, shelf)."""
+
+
 class KeyStore(Protocol):
     """Where wrapped keys live."""
 
     async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
         """The wrapped key, or None when there is none or it was destroyed."""
+        ...
+
+    async def destroy(self, gone: Sequence[Slot]) -> None:
+        """Destroy keys, again if need be, leaving a tombstone for each: its place is never used again. Raises StorageError."""
+        ...
+
+    async def bury(self) -> int:
+        """Destroy what has a tombstone and came back by a restore. Returns how many did. Raises StorageError."""
+        ...
+
+    async def held(self, after: Slot, limit: int) -> list[tuple[str, str, int]]:
+        """Keys in the order of their places, after one of them: thread, shelf, when made (real time). Raises StorageError."""
+        ...
+
+    async def tombstones(self, after: Slot, limit: int) -> list[Slot]:
+        """The places of destroyed keys, in order, after one of them. Raises StorageError."""
+        ...
+
+    async def drop(self, slot: Slot) -> None:
+        """Forget a key that seals nothing. Raises StorageError."""
         ...
 
 

@@ -6,26 +6,34 @@ Write-ahead log with `synchronous=FULL`: a commit is on disk when it returns. Da
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from gateway.audit.entry import Chain
 from gateway.identity import ShelfId, ThreadId
-from gateway.storage import tables
-from gateway.storage.sealing import NewKey
-from gateway.storage.statements import Query, Row, insert
+from gateway.storage.sealing import NewKey, Slot
+from gateway.storage.statements import Query, Row
 from gateway.storage.writer import StorageError, accepted, merge
 from gateway.storage.writeset import Snapshot, Stale, WriteSet
 
 __all__ = ["AlreadyRunning", "FileLock", "SqliteDatabase", "SqliteKeys", "connect"]
 
-_INSERT_KEY = insert(tables.keys, unless_there=True).sqlite
+log = structlog.get_logger("gateway.storage")
+
+_PUT = (
+    "INSERT OR IGNORE INTO keys (thread, shelf, wrapped, made) SELECT ?, ?, ?, ?"
+    " WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE thread = ? AND shelf = ?)"
+)
 
 
 class AlreadyRunning(Exception):
@@ -64,28 +72,65 @@ class SqliteKeys:
     def __init__(self, path: Path) -> None:
         self._reads = connect(path)
         self._connection = connect(path)
+        self._turn = threading.Lock()
 
     async def get(self, thread: ThreadId, shelf: ShelfId) -> bytes | None:
         row = self._reads.execute("SELECT wrapped FROM keys WHERE thread = ? AND shelf = ?", (thread, shelf)).fetchone()
         return row[0] if row else None
 
-    def put(self, new: Sequence[NewKey]) -> None:
-        """Make keys durable (called by the writer thread before it commits what they seal)."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            self._connection.executemany(_INSERT_KEY, [(k.thread, k.shelf, k.wrapped) for k in new])
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+    def put(self, new: Sequence[NewKey], at: int) -> None:
+        """Make keys durable (called by the writer thread before it commits what they seal).
 
-    def destroy(self, gone: Sequence[tuple[str, str]]) -> None:
-        """Destroy keys, leaving tombstones that a restore replays."""
+        Raises StorageError when the store has another in a key's place, or had.
+        """
+        with self._writing() as db:
+            db.executemany(_PUT, [(k.thread, k.shelf, k.wrapped, at, k.thread, k.shelf) for k in new])
+            for key in new:
+                there = db.execute("SELECT wrapped FROM keys WHERE thread = ? AND shelf = ?", (key.thread, key.shelf)).fetchone()
+                if there != (key.wrapped,):
+                    raise StorageError("key")
+
+    def destroy_now(self, gone: Sequence[Slot]) -> None:
+        """`destroy`, for the writer thread."""
         at = time.time_ns() // 1_000_000
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("DELETE FROM keys WHERE thread = ? AND shelf = ?", gone)
-        self._connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?)", [(t, s, at) for t, s in gone])
-        self._connection.execute("COMMIT")
+        with self._writing() as db:
+            db.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?)", [(t, s, at) for t, s in gone])
+            db.executemany("DELETE FROM keys WHERE thread = ? AND shelf = ?", gone)
+
+    async def destroy(self, gone: Sequence[Slot]) -> None:
+        """Destroy keys, leaving tombstones that a restore replays."""
+        await asyncio.to_thread(self.destroy_now, gone)
+
+    async def bury(self) -> int:
+        with self._writing() as db:
+            return db.execute("DELETE FROM keys WHERE (thread, shelf) IN (SELECT thread, shelf FROM tombstones)").rowcount
+
+    async def held(self, after: Slot, limit: int) -> list[tuple[str, str, int]]:
+        query = "SELECT thread, shelf, made FROM keys WHERE (thread, shelf) > (?, ?) ORDER BY thread, shelf LIMIT ?"
+        return self._reads.execute(query, (*after, limit)).fetchall()
+
+    async def tombstones(self, after: Slot, limit: int) -> list[Slot]:
+        query = "SELECT thread, shelf FROM tombstones WHERE (thread, shelf) > (?, ?) ORDER BY thread, shelf LIMIT ?"
+        return self._reads.execute(query, (*after, limit)).fetchall()
+
+    async def drop(self, slot: Slot) -> None:
+        with self._writing() as db:
+            db.execute("DELETE FROM keys WHERE thread = ? AND shelf = ?", slot)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction at a time, whichever thread asks."""
+        with self._turn:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise StorageError(type(error).__name__) from None
+                raise
 
     def close(self) -> None:
         """Release the file."""
@@ -123,23 +168,27 @@ class SqliteDatabase:
         db = self._writes
         try:
             db.execute("BEGIN IMMEDIATE")
+            now = time.time_ns() // 1_000_000
             judged, holding = accepted(members, self._look(members))
-            for op, rows in merge(holding, chain):
+            for op, rows in merge(holding, chain, now):
                 db.executemany(op.sqlite, rows)
             new_keys = [key for ws in holding for key in ws.keys]
             if new_keys:
-                self._keys.put(new_keys)
+                self._keys.put(new_keys, now)
             db.execute("COMMIT")
-            gone = [key for ws in holding for key in ws.destroys]
-            if gone:
-                self._keys.destroy(gone)
-            return judged
         except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise StorageError(type(error).__name__) from None
             raise
+        gone = [key for ws in holding for key in ws.destroys]
+        if gone:
+            try:
+                self._keys.destroy_now(gone)
+            except StorageError as error:  # it is committed that they go: the sweep destroys them
+                log.warning("keys-left", kind=type(error).__name__, reason=str(error), count=len(gone))
+        return judged
 
     def _look(self, members: Sequence[WriteSet]) -> Snapshot:
         db, seen = self._writes, Snapshot()

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.types import TypeEngine
 
-__all__ = ["Op", "Query", "delete_older", "insert", "update"]
+__all__ = ["Op", "Query", "close_shelf", "delete_older", "doom", "insert", "update"]
 
 Row = tuple[Any, ...]
 
@@ -165,4 +165,29 @@ def delete_older(table: Table, column: str) -> Op:
         columns=(column,),
         sqlite=f'DELETE FROM {table.name} WHERE "{column}" < ?',
         postgres=f'DELETE FROM {table.name} USING unnest($1::bigint[]) AS v(bound) WHERE {table.name}."{column}" < v.bound',
+    )
+
+
+def doom(table: Table) -> Op:
+    """Note that a key must be destroyed; a row given is ``(thread, slot, made, doomed)``, `made` for a key not noted before."""
+    upsert = f"ON CONFLICT (thread, slot) DO UPDATE SET doomed = coalesce({table.name}.doomed, excluded.doomed)"
+    return Op(
+        name=f"doom {table.name}",
+        phase=3,
+        columns=("thread", "slot", "made", "doomed"),
+        sqlite=f"INSERT INTO {table.name} (thread, slot, made, doomed) VALUES (?, ?, ?, ?) {upsert}",
+        postgres=f"INSERT INTO {table.name} (thread, slot, made, doomed) SELECT DISTINCT ON (t, s) v.* FROM"
+        f" unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) v(t, s, m, d) ORDER BY t, s {upsert}",
+    )
+
+
+def close_shelf(copies: Table) -> Op:
+    """Let nobody read any longer what lies on a shelf of a thread, in any search or count; a row given is ``(thread, shelf)``."""
+    closed = f"UPDATE {copies.name} SET readable_until = 0"
+    return Op(
+        name=f"close {copies.name} of a shelf",
+        phase=1,
+        columns=("thread", "shelf"),
+        sqlite=f"{closed} WHERE thread = ? AND shelf = ? AND current",
+        postgres=f"{closed} FROM unnest($1::text[], $2::text[]) v(t, s) WHERE thread = v.t AND shelf = v.s AND current",
     )

@@ -317,6 +317,21 @@ audit_checkpoints: Final = Table(
     "audit_checkpoints", metadata, _int("size"), _text("note"), _bytes("frontier"), PrimaryKeyConstraint("size")
 )
 
+data_keys: Final = Table(
+    "data_keys",
+    metadata,
+    _text("thread"),
+    _text("slot"),  # the key's place in the key store
+    _int("made"),  # real time, as all here
+    _int("doomed", null=True),  # when it was committed that it goes
+    _int("done", null=True),  # when the key store had done it
+    PrimaryKeyConstraint("thread", "slot"),
+)
+_DOOMED: Final = "doomed IS NOT NULL"
+_LEFT: Final = "doomed IS NOT NULL AND done IS NULL"
+Index("data_keys_doomed", data_keys.c.thread, data_keys.c.slot, postgresql_where=text(_DOOMED), sqlite_where=text(_DOOMED))
+Index("data_keys_left", data_keys.c.doomed, postgresql_where=text(_LEFT), sqlite_where=text(_LEFT))
+
 installed: Final = Table("installed", metadata, _text("name"), _text("digest"), PrimaryKeyConstraint("name"))
 
 keys_metadata: Final = MetaData()
@@ -327,6 +342,7 @@ keys: Final = Table(
     _text("thread"),
     _text("shelf"),
     _bytes("wrapped"),
+    Column("made", BigInteger, nullable=False, server_default=text("0")),  # real time
     PrimaryKeyConstraint("thread", "shelf"),
 )
 

@@ -17,10 +17,10 @@ import structlog
 from gateway.audit.entry import Chain
 from gateway.problems import Finding, IssueCode, Problem, ProblemType
 from gateway.storage import tables
-from gateway.storage.statements import Op, Query, Row, insert, update
+from gateway.storage.statements import Op, Query, Row, close_shelf, doom, insert, update
 from gateway.storage.writeset import Committed, Snapshot, Stale, WriteSet, judge
 
-__all__ = ["Backend", "Database", "StorageError", "Writer", "merge", "unavailable"]
+__all__ = ["Backend", "CommitUnknown", "Database", "StorageError", "Writer", "accepted", "merge", "unavailable", "uncertain"]
 
 log = structlog.get_logger("gateway.storage")
 
@@ -28,12 +28,28 @@ BATCH: Final = 64
 INSERT_COPY: Final = insert(tables.copies)
 CLOSE_COPY: Final = update(tables.copies, where=("shelf", "type", "id", "version"), set=("current",), phase=0)
 MOVE_THREAD: Final = update(tables.threads, where=("id",), set=("epoch",), phase=1)
+INSERT_KEY: Final = insert(tables.data_keys, unless_there=True)
+DOOM_KEY: Final = doom(tables.data_keys)
+CLOSE_SHELF: Final = close_shelf(tables.copies)
 INSERT_AUDIT: Final = insert(tables.audit_entries, phase=3)
 INSERT_WRITER: Final = insert(tables.audit_writers, phase=3)
 
 
 class StorageError(Exception):
     """The database refused or was lost. The text names the kind of failure, never a value."""
+
+
+class CommitUnknown(StorageError):
+    """The database was lost while it committed, and it could not be found out in time whether it had."""
+
+
+def uncertain() -> Problem:
+    """503: it is not known whether it happened. What carries a request id may be sent again all the same."""
+    say = (
+        "The hub lost its database while recording this, and does not know whether it was recorded. Send the same request again with"
+        " the same X-Request-ID: what was done already is not done twice, and is answered as it would have been. Without one, look first."
+    )
+    return Problem(ProblemType.UNAVAILABLE, Finding(IssueCode.TRANSIENT, say), retry_after=5)
 
 
 def unavailable() -> Problem:
@@ -46,8 +62,8 @@ class Backend(Protocol):
     """One database's way to check guards and apply a batch in one transaction."""
 
     async def transact(self, members: Sequence[WriteSet], chain: Chain) -> list[Stale | None]:
-        """Look at the guards under lock, judge, apply the members that hold, commit. Raises StorageError; then nothing was applied
-        or (connection lost at commit) it is not known, and the chain must not be continued."""
+        """Look at the guards under lock, judge, apply the members that hold, commit. Raises StorageError; then nothing was applied,
+        but for CommitUnknown. Either way the chain must not be continued."""
         ...
 
 
@@ -67,8 +83,11 @@ class Database(Backend, Protocol):
         ...
 
 
-def merge(members: Sequence[WriteSet], chain: Chain) -> list[tuple[Op, list[Row]]]:
-    """The rows of all members by operation, in phase order, with the closing of replaced copies and the audit entries."""
+def merge(members: Sequence[WriteSet], chain: Chain, now: int) -> list[tuple[Op, list[Row]]]:
+    """The rows of all members by operation, in phase order, with the closing of replaced copies and the audit entries.
+
+    Which keys were made and which are to be destroyed is recorded with what they seal, at real time `now`: the key store follows.
+    """
     merged: dict[Op, list[Row]] = {}
     for ws in members:
         for op, rows in ws.rows.items():
@@ -77,6 +96,11 @@ def merge(members: Sequence[WriteSet], chain: Chain) -> list[tuple[Op, list[Row]
             merged.setdefault(INSERT_COPY, []).extend(row for row, _ in ws.copies.values())
         for (shelf, type_, id_), version in ws.heads.items():
             merged.setdefault(CLOSE_COPY, []).append((False, shelf, type_, id_, version))
+        for key in ws.keys:
+            merged.setdefault(INSERT_KEY, []).append((key.thread, key.shelf, now, None, None))
+        for gone in ws.destroys:
+            merged.setdefault(CLOSE_SHELF, []).append(gone)
+            merged.setdefault(DOOM_KEY, []).append((*gone, now, now))
         for thread, epoch in ws.owns.items():
             merged.setdefault(MOVE_THREAD, []).append((epoch + 1, thread))
         for entry in ws.audit:
@@ -117,7 +141,8 @@ class Writer:
                 await self._task
 
     async def commit(self, ws: WriteSet) -> Committed | Stale:
-        """Commit one write set with whatever else is waiting. Raises Problem(UNAVAILABLE) when the database is not there."""
+        """Commit one write set with whatever else is waiting. Raises Problem(UNAVAILABLE) when the database is not there; it says
+        whether nothing was done, or that this is not known."""
         future: asyncio.Future[Committed | Stale] = asyncio.get_running_loop().create_future()
         self._queue.append((ws, future))
         self._idle.clear()
@@ -139,6 +164,11 @@ class Writer:
     async def _settle(self, batch: list[tuple[WriteSet, asyncio.Future[Committed | Stale]]]) -> None:
         try:
             results = await self._attempt([ws for ws, _ in batch])
+        except CommitUnknown:  # not tried again here: it may have been done
+            log.error("commit-unknown", count=len(batch))
+            for _, future in batch:
+                _answer(future, uncertain())
+            return
         except Exception as error:  # whatever it was, the writer goes on: nothing of this batch may be left waiting
             log.error(
                 "batch-failed", kind=type(error).__name__, reason=str(error) if isinstance(error, StorageError) else "", count=len(batch)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.audit.entry import AuditEntry
-from gateway.storage.sealing import NewKey
+from gateway.storage.sealing import NewKey, Slot
 from gateway.storage.statements import Op, Row
 
 __all__ = ["Committed", "Head", "Snapshot", "Stale", "WriteSet", "judge"]
@@ -28,7 +28,7 @@ class WriteSet:
     rows: dict[Op, list[Row]] = field(default_factory=dict)
     copies: dict[Head, tuple[Row, dict[str, Any]]] = field(default_factory=dict)  # one new version of each copy, and what it says
     keys: list[NewKey] = field(default_factory=list)
-    destroys: list[tuple[str, str]] = field(default_factory=list)  # (thread, shelf) keys to destroy after the commit
+    destroys: list[Slot] = field(default_factory=list)  # keys to destroy: recorded with the commit, done after it, found again at a start
     shares: dict[str, int] = field(default_factory=dict)  # thread -> epoch relied on (a release)
     owns: dict[str, int] = field(default_factory=dict)  # thread -> epoch moved on from (a withdrawal, a stop)
     transfers: dict[str, int] = field(default_factory=dict)  # transfer -> version moved on from
@@ -74,7 +74,7 @@ def judge(members: Sequence[WriteSet], seen: Snapshot) -> list[Stale | None]:
 
 
 def _judge(ws: WriteSet, seen: Snapshot) -> Stale | None:
-    if ws.policy is not None and seen.policy is not None and ws.policy != seen.policy:
+    if ws.policy is not None and ws.policy != seen.policy:
         return Stale("policy")
     if ws.request is not None and ws.request in seen.requests:
         return Stale("request")

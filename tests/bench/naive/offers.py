@@ -376,6 +376,7 @@ def _key(offer: _Offer, shelf: str) -> AESGCM:
         secret, nonce = secrets.token_bytes(32), secrets.token_bytes(NONCE)
         wrapped = nonce + offer.setup.wrap.encrypt(nonce, secret, f"{offer.thread}|{shelf}".encode())
         offer.wrapped.append(rows.Key(thread=offer.thread, shelf=shelf, wrapped=wrapped))
+        offer.session.add(rows.DataKey(thread=offer.thread, slot=shelf, made=0))
         held = offer.keys[shelf] = AESGCM(secret)
     return held
 

@@ -6,7 +6,21 @@ from sqlalchemy.orm import DeclarativeBase
 
 from gateway.storage import tables
 
-__all__ = ["Attempt", "AuditRow", "AuditWriter", "Copy", "Delivery", "Epoch", "Grant", "Key", "Request", "Thread", "Timer", "Transfer"]
+__all__ = [
+    "Attempt",
+    "AuditRow",
+    "AuditWriter",
+    "Copy",
+    "DataKey",
+    "Delivery",
+    "Epoch",
+    "Grant",
+    "Key",
+    "Request",
+    "Thread",
+    "Timer",
+    "Transfer",
+]
 
 
 class Base(DeclarativeBase):
@@ -85,6 +99,12 @@ class AuditWriter(Base):
     """A writer of the audit chain."""
 
     __table__ = tables.audit_writers
+
+
+class DataKey(Base):
+    """What the database knows of a data key."""
+
+    __table__ = tables.data_keys
 
 
 class Key(KeysBase):
