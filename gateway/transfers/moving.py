@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from gateway import vocabulary as v
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
@@ -97,7 +98,8 @@ async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> None:
                 priority = transfer.priority
                 if asked is not None:
                     _must_ask_the_same(asked, transfer)
-                    priority = asked.resource.get("priority") or "routine"
+                    if asked.resource.get("priority") != _written_before(asked).get("priority"):
+                        priority = asked.resource.get("priority") or "routine"
                 await commit_move(work, transfer, replace(transfer, version=transfer.version + 1, priority=priority))
 
 
@@ -109,13 +111,16 @@ def _must_ask_the_same(asked: Draft, transfer: Transfer) -> None:
     at = asked.entry.at
     findings = []
     say = "This request is with its receiver. To ask somebody else, or for something else, cancel it and send another."
-    before = asked.before.resource() if asked.before is not None else {}
-    if asked.resource.get("performer") != before.get("performer"):
+    if asked.resource.get("performer") != _written_before(asked).get("performer"):
         findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.performer"))
     if coding(asked.resource.get("code"), v.SERVICE) != transfer.service:
         findings.append(Finding(IssueCode.BUSINESS_RULE, say, f"{at}.code"))
     if findings:
         raise Problem(ProblemType.UNPROCESSABLE, *findings)
+
+
+def _written_before(draft: Draft) -> dict[str, Any]:
+    return draft.before.resource() if draft.before is not None else {}
 
 
 def decide_now(policy: Policy, transfer: Transfer, grants: list[Grant], at: int) -> Permit | None:
