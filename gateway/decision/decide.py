@@ -48,6 +48,7 @@ class Permit:
     withheld: Mapping[str, str]
     ends: int | None
     trace: Trace
+    at: int = 0  # when it was decided, for what depends on the day
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ def _classes(
         withheld=withheld,
         ends=ends,
         trace=(*steps, *rests, *kept),
+        at=ask.at,
     )
 
 

@@ -125,6 +125,12 @@ def _selector(part: dict[str, Any], document: Document, place: Place, book: Code
         if key in part:
             book.expect(f"task-{key}", part[key], document, (*place, key), mistakes)
             return Selector(kind, resource="Task", element=part[key], **common)
+    if "age-of" in part:
+        resource, _, element = part["age-of"].partition(".")
+        for band in part["begins"]:
+            book.expect(part["codes"], band, document, (*place, "begins", band), mistakes)
+        ages = MappingProxyType(dict(part["begins"]))
+        return Selector(SelectorKind.AGE, resource, element, extension=EXTENSION + part["url"], ages=ages, **common)
     resource, _, element = part["element"].partition(".")
     return Selector(
         SelectorKind.ELEMENT,

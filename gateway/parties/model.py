@@ -80,6 +80,7 @@ class Unit:
     id: str
     name: str
     own_shelf: bool
+    colocated: str | None = None  # the kind of party whose room or device its staff share (R17)
 
 
 class Transport(StrEnum):
@@ -153,6 +154,13 @@ class Party:
         """The shelf a token for `unit` names."""
         own = unit is not None and any(u.id == unit and u.own_shelf for u in self.units)
         return ShelfId(f"{self.id}/{unit}") if own else ShelfId(self.id)
+
+    def view_of(self, shelf: ShelfId) -> StatusView:
+        """How much of a transfer's course one of its shelves is shown as a sender. A unit that shares a room with others has the minimal
+        view, whatever the rest of its party has (R17). One shelf has one view: everybody who reads it reads the same."""
+        unit = shelf.partition("/")[2]
+        shared = any(each.id == unit and each.colocated is not None for each in self.units)
+        return StatusView.MINIMAL if shared else self.status_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +267,7 @@ class SelectorKind(StrEnum):
 
     ELEMENT = "element"  # items of an element of a resource, filtered by `where`, keeping only `keep`
     EXTENSION = "extension"  # one extension by url
+    AGE = "age"  # the age band that a birth date at `element` makes, for an extension by url
     INPUT = "input"  # Task.input items whose type has the code `element`
     OUTPUT = "output"  # Task.output items whose type has the code `element`: written by the receiver, goes back to the sender
     HUB = "hub"  # made by the hub itself (pid, status, contact card)
@@ -283,6 +292,8 @@ class Selector:
     codes: frozenset[str] | None = None  # codes known; an unknown one is refused at ingest
     codes_at: tuple[str, ...] = ()  # where the codes of an item stand (ELEMENT), for a row that lets only some of them go
     max_length: int = 0  # for text values
+    extension: str = ""  # url of the extension that is made (AGE)
+    ages: Mapping[str, int] = field(default_factory=dict)  # band -> the age it begins with (AGE)
 
 
 class Treatment(StrEnum):

@@ -51,7 +51,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         present=classes_in(source, parts.plan()),
         state=State.OFFERED.value,
         needs=needs_in(task),
-        said=Said(age_band_of(source), yes_in(source, parts.plan())),
+        said=Said(age_band_of(source, parts.plan(), work.at), yes_in(source, parts.plan())),
     )
     permit = decide(ask, policy)
     if isinstance(permit, Denial):

@@ -77,7 +77,7 @@ def source_of(sent: Mapping[str, Any]) -> Source:
     }
     request: Json = {
         "resourceType": "ServiceRequest",
-        "priority": sent["urgency"],
+        **({"priority": sent["urgency"]} if "urgency" in sent else {}),
         "reasonCode": [concept(v.REASON, code) for code in sent.get("reason", ())],
         "note": [{"text": "Zz-Never"}],
     }
@@ -245,7 +245,7 @@ def put(
         basis=basis,
         needs=frozenset(only["valueCodeableConcept"]["coding"][0]["code"] for only in source.task["input"] if _is_need(only)),
         recalled=recalled,
-        said=Said(age_band_of(source), yes_in(source, PLAN)),
+        said=Said(age_band_of(source, PLAN, at), yes_in(source, PLAN)),
     )
     answer = decide(ask, policy)
     if isinstance(answer, Denial):

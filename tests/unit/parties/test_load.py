@@ -160,11 +160,12 @@ def test_needs_reason_and_source_carry_both_violence_labels(policy: Policy) -> N
 
 
 def test_selectors_speak_whole_urls(policy: Policy) -> None:
-    (age,) = policy.classes["age-band"].selectors
+    age, born = policy.classes["age-band"].selectors
     (contact,) = policy.classes["safe-contact"].selectors
     (reason,) = policy.classes["reason"].selectors
 
     assert (age.kind, age.element, age.system) == (SelectorKind.EXTENSION, v.EXT_AGE_BAND, v.AGE_BAND)
+    assert (born.kind, born.element, born.extension, born.ages["16-17"]) == (SelectorKind.AGE, "birthDate", v.EXT_AGE_BAND, 16)
     assert contact.where["extension.url"] == {v.EXT_SAFE_CONTACT} and v.EXT_SAFE_CONTACT in contact.extensions
     assert reason.where["coding.system"] == {v.REASON}
 
