@@ -46,3 +46,4 @@ class Caller:
     scopes: frozenset[str]
     token_id: str
     status_view: StatusView
+    colocated: str | None = None

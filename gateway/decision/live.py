@@ -160,7 +160,7 @@ def _spoken(
 
 def _refusal(ask: Ask, steps: list[Step]) -> Refusal:
     """DOMAIN 6: who may know that there was a consent, and no longer is."""
-    if ask.sender.status_view is StatusView.MINIMAL:
+    if ask.sender.view_of(ask.sender.shelf_of(ask.sender_unit)) is StatusView.MINIMAL:
         return Refusal.NO_CONSENT
     notes = {step.about: step.note for step in steps}
     shelf = ask.sender.shelf_of(ask.sender_unit)

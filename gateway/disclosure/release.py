@@ -66,7 +66,7 @@ def line_of(policy: Policy, transfer: Transfer) -> views.Line:
 def row_view(policy: Policy, transfer: Transfer, row: MatrixRow) -> StatusView:
     """How much of the course this sender is shown: its own view, or the row's where that is narrower."""
     sender = policy.parties[shelf_party(transfer.sender_shelf)]
-    return StatusView.MINIMAL if StatusView.MINIMAL in (sender.status_view, row.status_view) else StatusView.FULL
+    return StatusView.MINIMAL if StatusView.MINIMAL in (sender.view_of(transfer.sender_shelf), row.status_view) else StatusView.FULL
 
 
 def onward(policy: Policy, receiver: Party, grants: Sequence[Grant], at: int) -> list[Grant]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import jwt
 
-from gateway.identity import Caller, ClientId
+from gateway.identity import Caller, ClientId, StatusView
 from gateway.oauth.confirmation import Confirmation, UnreadableConfirmation
 from gateway.oauth.jose import Compact, MalformedToken, is_name, is_numeric_date, parse_compact
 from gateway.oauth.keys import SigningKey, SigningKeys
@@ -91,7 +91,8 @@ def caller_of(client: Client, policy: Policy, scopes: frozenset[str], purposes: 
         purposes=purposes,
         scopes=scopes,
         token_id=token_id,
-        status_view=party.status_view,
+        status_view=party.view_of(shelf) if client.colocated is None else StatusView.MINIMAL,
+        colocated=client.colocated,
     )
 
 
@@ -241,7 +242,7 @@ class AccessTokens:
         return caller
 
 
-_IDENTITY: Final = ("party", "unit", "region", "role", "device_owner")
+_IDENTITY: Final = ("party", "unit", "region", "role", "device_owner", "colocated")
 
 
 def identity_claims(caller: Caller) -> dict[str, str]:
@@ -252,6 +253,7 @@ def identity_claims(caller: Caller) -> dict[str, str]:
         "region": caller.region,
         "role": caller.role,
         "device_owner": caller.device_owner,
+        "colocated": caller.colocated,
     }
     return {name: value for name, value in placed.items() if value is not None}
 

@@ -24,6 +24,7 @@ class CodeBook:
     purposes: Mapping[str, str]
     kinds: Mapping[str, Kind]
     device_refusals: Mapping[str, frozenset[str]]
+    narrowing: frozenset[str]  # kinds: whoever shares a room or device with them gets the minimal view (R17)
 
     def known(self, system: str, code: str) -> bool:
         """Whether a code belongs to a system named in `mappings/codes.yaml`."""
@@ -51,7 +52,11 @@ def compile_codes(document: Document, mistakes: Mistakes) -> CodeBook:
     kinds, refusals = _kinds(document, codes.get("role", frozenset()), mistakes)
     codes = {**codes, "kind": frozenset(kinds), "purpose": frozenset(purposes)}
     displays = {name: dict(system["codes"]) for name, system in systems.items()}
-    return CodeBook(codes, displays, urls, purposes, kinds, refusals)
+    narrowing = document.data["kinds"]["narrow-view"]
+    for index, kind in enumerate(narrowing):
+        if kind not in kinds:
+            mistakes.add(document.file, document.line(("kinds", "narrow-view", index)), f"{kind!r} is not a kind")
+    return CodeBook(codes, displays, urls, purposes, kinds, refusals, frozenset(narrowing))
 
 
 def _kinds(document: Document, roles: frozenset[str], mistakes: Mistakes) -> tuple[dict[str, Kind], dict[str, frozenset[str]]]:

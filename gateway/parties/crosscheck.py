@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from gateway.identity import PartyId
@@ -24,6 +25,7 @@ def check(
     `joining` are agreements with regions that are not served: a manifest may name them, and nothing rests on them here.
     """
     _unique(profiles, members, mistakes)
+    _roles(profiles, book, mistakes)
     _membership(profiles, members, mistakes)
     _agreements(profiles, members, joining, mistakes)
     _services(profiles, members, mistakes)
@@ -32,6 +34,24 @@ def check(
 
 def _wrong(mistakes: Mistakes, document: Document, place: Place, reason: str) -> None:
     mistakes.add(document.file, document.line(place), reason)
+
+
+def _named_after(mixed: frozenset[str], name: str) -> bool:
+    """Whether a party, unit, address or role is one of the mixed units in all but spelling (R17)."""
+    return bool(mixed.intersection(re.split(r"[-._/]", name.casefold())))
+
+
+def _called(mixed: frozenset[str], name: str) -> bool:
+    """Whether a name for people holds one, in capitals as such units are written, so that child care is not meant."""
+    return name.casefold() in mixed or not frozenset(re.findall(r"\w+", name)).isdisjoint({each.upper() for each in mixed})
+
+
+def _roles(profiles: Sequence[Profile], book: CodeBook, mistakes: Mistakes) -> None:
+    for profile in profiles:
+        for index, mixed in enumerate(profile.document.data["mixed-units"]):
+            roles = sorted({role for kind in book.kinds.values() for role in kind.scopes_of if _named_after(frozenset((mixed,)), role)})
+            if roles:
+                _wrong(mistakes, profile.document, ("mixed-units", index), f"the role {roles[0]!r} is named after this mixed unit (R17)")
 
 
 def _unique(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
@@ -43,14 +63,18 @@ def _unique(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mi
         if party.id in parties:
             _wrong(mistakes, document, ("party",), f"the party {party.id!r} has a manifest already")
         parties.add(party.id)
-        if party.id in mixed:
+        if _named_after(mixed, party.id) or _called(mixed, party.name):
             _wrong(mistakes, document, ("party",), f"{party.id!r} is a mixed unit: its member organisations are the parties (R17)")
+        for index, unit in enumerate(party.units):
+            if _named_after(mixed, unit.id) or _called(mixed, unit.name):
+                say = f"{unit.id!r} is named after a mixed unit, whose members belong to their own organisations (R17)"
+                _wrong(mistakes, document, ("units", index, "id"), say)
         for index, address in enumerate(party.addresses):
             place: Place = ("addresses", index, "id")
             if address.id in addresses:
                 _wrong(mistakes, document, place, f"the address {address.id!r} belongs to {addresses[address.id]!r} already")
             addresses[address.id] = party.id
-            if mixed.intersection(address.id.replace("-", ".").split(".")) or address.unit in mixed:
+            if _named_after(mixed, address.id):
                 _wrong(mistakes, document, place, f"{address.id!r} is named after a mixed unit, which is never an address (R17)")
     for what in ("agreement", "row", "clock", "region"):
         seen: set[str] = set()

@@ -64,6 +64,10 @@ class _Compiler:
         shared = data.get("shared-shelf", True)
         if not shared and (not units or not all(unit.own_shelf for unit in units)):
             self.wrong(("shared-shelf",), "without a shared shelf there must be units, each with its own shelf")
+        if data.get("colocated") is not None:
+            self.narrowed(data["colocated"], ("colocated",))
+            if StatusView(data["status-view"]) is not StatusView.MINIMAL:
+                self.wrong(("status-view",), "a party that shares rooms or devices with others has the minimal view (R17)")
         for index, service in enumerate(data["owns"]):
             self.book.expect("service", service, self.document, ("owns", index), self.mistakes)
         party = Party(
@@ -110,10 +114,19 @@ class _Compiler:
             if unit["id"] in seen:
                 self.wrong(("units", index, "id"), f"the unit {unit['id']!r} is listed twice")
             seen.add(unit["id"])
-        return tuple(Unit(unit["id"], unit["name"], unit["own-shelf"]) for unit in data)
+            if unit.get("colocated") is not None:
+                self.narrowed(unit["colocated"], ("units", index, "colocated"))
+                if not unit["own-shelf"]:
+                    self.wrong(("units", index, "own-shelf"), "a unit that shares a room with others needs its own shelf (R17)")
+        return tuple(Unit(unit["id"], unit["name"], unit["own-shelf"], unit.get("colocated")) for unit in data)
+
+    def narrowed(self, kind: str, place: Place) -> None:
+        if kind not in self.book.narrowing:
+            self.wrong(place, f"{kind!r} is not a kind of party whose company narrows the view (narrow-view in codes.yaml)")
 
     def addresses(self, data: list[dict[str, Any]], party: PartyId, units: tuple[Unit, ...], shared: bool) -> tuple[Address, ...]:
         own = {unit.id: unit.own_shelf for unit in units}
+        shares = {unit.id: unit.colocated is not None for unit in units}
         kind = self.book.kinds.get(self.document.data["kind"])
         result = []
         for index, item in enumerate(data):
@@ -123,6 +136,8 @@ class _Compiler:
                 self.wrong((*place, "id"), f"an address of this party starts with '{party}.' and has at most 64 characters")
             if unit is not None and unit not in own:
                 self.wrong((*place, "unit"), f"{unit!r} is not a unit of this party")
+            if unit is not None and shares.get(unit):
+                self.wrong((*place, "unit"), "work is not sent to a unit that shares a room with others (R17): address another queue")
             if unit is None and not shared:
                 self.wrong(place, "an address needs a unit here, since the party has no shared shelf")
             if (item["kind"] == "role") != (role is not None):

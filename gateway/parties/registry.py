@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.identity import ClientId, PartyId, ShelfId, shelf_party
+from gateway.identity import ClientId, PartyId, ShelfId, StatusView, shelf_party
 from gateway.oauth.outbound import UnusableKey, read_client_key
 from gateway.parties.codes import CodeBook
 from gateway.parties.errors import Mistakes
@@ -54,6 +54,7 @@ class _Compiler:
                 self.wrong((*place, "party"), "is not a party of this hub")
                 continue
             self.client_shelf(item, member, place)
+            self.client_company(item, member, place)
             self.client_scopes(item, member, place)
             if item["device-owner"] not in self.book.kinds:
                 self.wrong((*place, "device-owner"), "must be the kind of party that owns the device")
@@ -88,6 +89,16 @@ class _Compiler:
             self.wrong((*place, "unit"), "is not a unit of this party")
         elif party.shelf_of(unit) not in party.shelves:
             self.wrong(place, "must name a unit: this party has no shared shelf, and a token names exactly one shelf")
+
+    def client_company(self, item: dict[str, Any], member: Member, place: Place) -> None:
+        """R17: staff on a device, or in a room, of another kind of party that narrows the view read a shelf that has the minimal view."""
+        party, named, owner = member.party, item.get("colocated"), item["device-owner"]
+        if named is not None and named not in self.book.narrowing:
+            self.wrong((*place, "colocated"), "is not a kind of party whose company narrows the view")
+        shares = named is not None or (owner != party.kind and owner in self.book.narrowing)
+        if shares and party.view_of(party.shelf_of(item.get("unit"))) is not StatusView.MINIMAL:
+            where: Place = (*place, "colocated" if named is not None else "device-owner")
+            self.wrong(where, "needs a unit with its own shelf that is marked colocated: a shelf is shown one way to all who read it (R17)")
 
     def client_scopes(self, item: dict[str, Any], member: Member, place: Place) -> None:
         kind = self.book.kinds.get(member.party.kind)

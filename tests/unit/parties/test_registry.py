@@ -123,6 +123,22 @@ BAD = [
     ("scope for a patient", "system/Task.crus", "patient/Task.rs", "must match", "patient/Task"),
     ("purpose unknown", "purposes: [COC, victim-support]\n", "purposes: [CURIOSITY]\n", "is not a purpose of use", "CURIOSITY"),
     ("device of nobody", "device-owner: police", "device-owner: cafe", "must be the kind of party", "device-owner: cafe"),
+    ("company of nobody", "unit: htu", "unit: htu\n    colocated: cafe", "is not a kind of party whose company", "colocated: cafe"),
+    (
+        "in a room with police",
+        "role: ht-cic",
+        "role: ht-cic\n    colocated: police",
+        "needs a unit with its own shelf",
+        "colocated: police",
+    ),
+    (
+        "on a device of police",
+        "device-owner: victim-services",
+        "device-owner: police",
+        "needs a unit with its own shelf",
+        "device-owner: police",
+    ),
+    ("binding unknown", "unit: htu", "unit: htu\n    binding: cookie", "must be one of none, dpop, mtls", "binding: cookie"),
     ("client twice", "client-id: counsellors", "client-id: htu", "registered twice", "client-id: htu"),
     ("no keys", f"    jwks: {{keys: [{KEY}]}}\n", "", "is none of the forms", "client-id: htu"),
     (
