@@ -24,7 +24,7 @@ class Buckets:
     not used for longest is forgotten, and so is full again: forgetting never refuses anybody.
     """
 
-    __slots__ = ("_depth", "_each", "_full_at", "_now", "_room")
+    __slots__ = ("_crowded", "_depth", "_each", "_full_at", "_now", "_room")
 
     def __init__(self, rate: Rate, now: Callable[[], float], *, room: int) -> None:
         """`now`: seconds that never go back."""
@@ -32,6 +32,7 @@ class Buckets:
         self._depth = rate.burst * self._each
         self._now = now
         self._room = room
+        self._crowded = room // 2
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -40,15 +41,12 @@ class Buckets:
     def take(self, key: Hashable) -> float:
         """Take one. 0.0 = taken; otherwise nothing was taken, and one can be in so many seconds."""
         now, kept = self._now(), self._full_at
-        full_at = kept.get(key, 0.0)
+        full_at = kept.get(key, now)
         after = (full_at if full_at > now else now) + self._each
         late = after - now - self._depth
         if late > 1e-9:
             return late
-        kept[key] = after
-        kept.move_to_end(key)
-        if len(kept) > self._room:
-            kept.popitem(last=False)
+        self._keep(key, after)
         return 0.0
 
     def wait(self, key: Hashable) -> float:
@@ -59,13 +57,18 @@ class Buckets:
     def charge(self, key: Hashable, count: float = 1.0) -> None:
         """Take what was used already, even when it is not there: a debt of at most one whole bucket."""
         now = self._now()
-        self._full_at[key] = min(max(self._full_at.get(key, 0.0), now) + count * self._each, now + 2 * self._depth)
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > self._room:
-            self._full_at.popitem(last=False)
+        self._keep(key, min(max(self._full_at.get(key, 0.0), now) + count * self._each, now + 2 * self._depth))
 
     def give_back(self, key: Hashable) -> None:
         """Put one back that was taken and not used."""
         full_at = self._full_at.get(key)
         if full_at is not None:
             self._full_at[key] = full_at - self._each
+
+    def _keep(self, key: Hashable, full_at: float) -> None:
+        kept = self._full_at
+        kept[key] = full_at
+        if len(kept) > self._crowded:  # before that nothing is about to be forgotten, and the order need not be kept
+            kept.move_to_end(key)
+            if len(kept) > self._room:
+                kept.popitem(last=False)
