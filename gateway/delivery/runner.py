@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import structlog
-from sqlalchemy import and_, bindparam, exists, or_, select
+from sqlalchemy import Text, and_, bindparam, exists, func, or_, select
 
 from gateway.adapter_api import DeliveryFailure, NeedsPerson, OutboundAdapter, Transport, TryAgain
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
@@ -48,6 +49,9 @@ IN_FLIGHT_EACH: Final = 4
 SEND_SECONDS: Final = 15.0
 """A whole send, however it drips; well inside the lease."""
 
+LOOK: Final = 100
+"""Deliveries found in one look."""
+
 HOLD_MS: Final = 10_000
 """A delivery to a party that is cut off is looked at again after this long."""
 
@@ -58,6 +62,7 @@ FINISH_SEND: Final = update(tables.sends, where=("delivery", "fence"), set=("end
 _OUTCOMES: Final = {"delivered": AuditOutcome.PERMIT, "cancelled": AuditOutcome.DENY, "held": AuditOutcome.DENY}
 _d = tables.deliveries.c
 _earlier = tables.deliveries.alias("earlier")
+_FULL: Final = bindparam("full", type_=Text())
 _DUE: Final = Query(
     select(*tables.deliveries.columns)
     .where(
@@ -65,12 +70,14 @@ _DUE: Final = Query(
             and_(_d.state == "queued", _d.due <= bindparam("now", type_=_d.due.type)),
             and_(_d.state == "sending", _d.lease < bindparam("real", type_=_d.due.type)),
         ),
+        # an endpoint with as much under way as it may have is not looked at: a long queue for it hides nobody else's
+        func.replace(_FULL, "|" + _d.endpoint + "|", "") == _FULL,
         ~exists().where(
             _earlier.c.lane == _d.lane, _earlier.c.place < _d.place, or_(_earlier.c.state == "queued", _earlier.c.state == "sending")
         ),
     )
     .order_by(_d.due)
-    .limit(100)
+    .limit(LOOK)
 )
 _COLUMNS: Final = tuple(tables.deliveries.columns.keys())
 
@@ -117,9 +124,9 @@ class Sender:
         self._texts = texts
         self._lease_ms = lease_ms
 
-    async def due(self) -> list[Delivery]:
-        """Deliveries that may be claimed now: due, first in their lane, or left behind by a dead worker."""
-        params = {"now": millis(self._parts.clock.now()), "real": _real()}
+    async def due(self, full: Collection[str] = ()) -> list[Delivery]:
+        """Deliveries that may be claimed now: due, first in their lane, or left behind by a dead worker. `full`: endpoints left out."""
+        params = {"now": millis(self._parts.clock.now()), "real": _real(), "full": "".join(f"|{endpoint}|" for endpoint in full)}
         return [Delivery(*row) for row in await self._parts.database.facts(_DUE, params)]
 
     async def send(self, found: Delivery) -> None:
@@ -257,16 +264,23 @@ class EmbeddedRunner:
             self._called.clear()
             try:
                 await self._timers()
-                for delivery in await self._sender.due():
-                    busy = list(self._busy.values())
-                    if delivery.id not in self._busy and len(busy) < IN_FLIGHT and busy.count(delivery.endpoint) < IN_FLIGHT_EACH:
+                full = self._full()
+                found = await self._sender.due(full)
+                for delivery in found:
+                    if delivery.id not in self._busy and len(self._busy) < IN_FLIGHT and delivery.endpoint not in self._full():
                         self._start(delivery)
+                if len(found) == LOOK and self._full() - full:
+                    self._called.set()  # what one endpoint filled the look with may hide others' deliveries
             except Exception as error:  # the supervisor's edge: the ledger is looked at again, whatever the trouble was
                 log.error("ledger-unavailable", kind=type(error).__name__)
             # not wait_for: Python 3.11's loses a cancellation that comes together with the call, and stopping would never end
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._sweep):
                     await self._called.wait()
+
+    def _full(self) -> set[str]:
+        """The endpoints to which as much is under way as may be."""
+        return {endpoint for endpoint, sends in Counter(self._busy.values()).items() if sends >= IN_FLIGHT_EACH}
 
     def _start(self, delivery: Delivery) -> None:
         self._busy[delivery.id] = delivery.endpoint

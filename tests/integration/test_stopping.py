@@ -9,7 +9,7 @@ from gateway.delivery.runner import Delivery, EmbeddedRunner, Sender
 
 
 class _Idle:
-    async def due(self) -> list[Delivery]:
+    async def due(self, full: object) -> list[Delivery]:
         return []
 
 

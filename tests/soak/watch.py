@@ -27,6 +27,7 @@ class Sample:
     at: float
     memory: float  # MiB: PSS, or RSS where the kernel does not tell
     files: int
+    busy: float  # processor seconds so far
     entries: int
     sealed: int
     waiting: int
@@ -54,7 +55,11 @@ class Watch:
         while not self._over.wait(EVERY):
             with contextlib.suppress(psutil.Error, OSError):
                 [(entries, sealed, waiting)] = self._ask(_COUNTS)
-                self.samples.append(Sample(time.time(), self._memory(), self._process.num_fds(), entries, sealed, waiting))
+                self.samples.append(Sample(time.time(), self._memory(), self._process.num_fds(), self._busy(), entries, sealed, waiting))
+
+    def _busy(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     def _memory(self) -> float:
         with contextlib.suppress(psutil.AccessDenied, AttributeError):

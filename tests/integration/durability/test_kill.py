@@ -104,7 +104,8 @@ def test_nothing_is_lost_doubled_or_unaudited_when_the_hub_is_killed(
                 assert client.wait(90) == 0, (run.folder / f"{name}.log").read_text()[-2000:]
         killing = time.monotonic() - started
         found = evidence_of(run.folder, run.files, request, {name: shelf_of(name) for name in NAMES})
-        wait_until(lambda: not found.ask("SELECT 1 FROM deliveries WHERE state IN ('queued', 'sending') LIMIT 1"), 90, "an empty ledger")
+        # a delivery that several kills cut off waits two minutes for its next try when a partner is unwilling once more
+        wait_until(lambda: not found.ask("SELECT 1 FROM deliveries WHERE state IN ('queued', 'sending') LIMIT 1"), 300, "an empty ledger")
         asyncio.run(_asked_again(run))
         ended = hub.stop()
         for check in CHECKS:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.clock import instant
 from gateway.decision.compiling import RejectReason
-from gateway.decision.grants import GrantState
+from gateway.decision.grants import MOST_GRANTS, GrantState
 from gateway.parties.model import Policy
 from tests.unit.decision.making import GIVEN, HOUR, NOW, POLICY, SUPPORT, consent, grants_of, provision, warm
 
@@ -149,3 +149,17 @@ def test_an_unknown_region_has_utc() -> None:
     (grant,), _ = grants_of(consent(warm(period=None) | {"period": {"end": "2027-01-15"}}), policy=elsewhere)
     assert grant.ends is not None
     assert instant(grant.ends) == "2027-01-15T23:59:59.999Z"
+
+
+def test_a_receiver_named_again_and_again_is_one_receiver() -> None:
+    permit = warm()
+    permit["actor"] = permit["actor"] * 5_000
+    grants, rejected = grants_of(consent(permit))
+    assert (len(grants), rejected) == (1, [])
+
+
+def test_a_consent_that_names_more_than_a_conversation_has_gives_nothing_at_all() -> None:
+    grants, _ = grants_of(consent(*[warm()] * MOST_GRANTS))
+    assert len(grants) == MOST_GRANTS
+    grants, rejected = grants_of(consent(*[warm()] * (MOST_GRANTS + 1)))
+    assert (grants, [r.reason for r in rejected]) == ([], [RejectReason.TOO_DEEP])
