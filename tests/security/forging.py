@@ -21,7 +21,20 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.oauth.keys import public_jwk
 from tests.clients.hub import FORM, PrivateKey, SmartHub, base64url, signed
 
-__all__ = ["ATTACKER_EC", "ATTACKER_RSA", "P256_ORDER", "P384_ORDER", "Attack", "Forger", "der", "low_s", "raw", "twin", "unbase64url"]
+__all__ = [
+    "ATTACKER_EC",
+    "ATTACKER_RSA",
+    "P256_ORDER",
+    "P384_ORDER",
+    "Attack",
+    "Forger",
+    "der",
+    "low_s",
+    "raw",
+    "signed_es256",
+    "twin",
+    "unbase64url",
+]
 
 Json = dict[str, Any]
 ATTACKER_EC: Final = ec.generate_private_key(ec.SECP384R1())

@@ -18,11 +18,12 @@ import pytest
 from tests.clients.hub import SmartHub, running_hub
 from tests.clients.wire import Answer, Wire
 from tests.security.attack_assertions import ASSERTION_ATTACKS
+from tests.security.attack_proofs import PROOF_ATTACKS, bound_token, proof
 from tests.security.attack_requests import REQUEST_ATTACKS
 from tests.security.attack_tokens import TOKEN_ATTACKS
 from tests.security.forging import Attack, Forger
 
-ATTACKS = (*ASSERTION_ATTACKS, *REQUEST_ATTACKS, *TOKEN_ATTACKS)
+ATTACKS = (*ASSERTION_ATTACKS, *REQUEST_ATTACKS, *TOKEN_ATTACKS, *PROOF_ATTACKS)
 LONGEST_MICROS = 200_000
 CANARIES = (b"X-Evil", b"x-evil", b"police", b"other.example", b"Traceback", b"evil")
 
@@ -70,6 +71,16 @@ def test_the_table_has_no_row_twice() -> None:
     assert len(names) == len(set(names)) > 300
 
 
+def test_what_the_attacks_differ_from_is_good(smart_hub: SmartHub, wire: Wire, trap: socket.socket) -> None:
+    """Without this, a table of refusals shows nothing."""
+    forger = Forger(smart_hub, address(trap))
+    assert wire.send(forger.form(forger.good())).status == 200
+    assert wire.send(forger.read(forger.token())).status == 200
+    bound = bound_token(forger)
+    shown = (("Authorization", f"DPoP {bound}"), ("DPoP", proof("GET", f"{smart_hub.fhir}/Task", bound)))
+    assert wire.request("GET", "/fhir/Task", shown).status == 200
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name.encode("unicode_escape").decode() for attack in ATTACKS])
 def test_it_is_refused(attack: Attack, smart_hub: SmartHub, wire: Wire, trap: socket.socket) -> None:
     forger = Forger(smart_hub, address(trap))
@@ -83,7 +94,7 @@ def test_it_is_refused(attack: Attack, smart_hub: SmartHub, wire: Wire, trap: so
         assert answer.header("content-type") == "application/json" and answer.header("cache-control") == "no-store"
         assert orjson.loads(answer.body)["error"] == attack.error
     if answer.status == 401 and raw.split(b" ", 2)[1].startswith(b"/fhir"):
-        assert (answer.header("www-authenticate") or "").startswith("Bearer")
+        assert (answer.header("www-authenticate") or "").startswith(("Bearer", "DPoP"))  # RFC 6750 section 3, RFC 9449 section 7.1
         assert orjson.loads(answer.body)["resourceType"] == "OperationOutcome"
     if attack.spares:
         again = wire.send(forger.request(forger.assertion()))
