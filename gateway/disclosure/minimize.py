@@ -97,24 +97,25 @@ def minimize(
     went: list[str] = []
     given = by_kind(source.task)
     row = permit.row
-    fits = (
-        row.age_bands is None or age_band_of(source, plan, permit.at) in row.age_bands
-    )  # whatever has become of her age since it was offered
+    # Whatever has become of her age since it was offered: nothing goes by a row that is not for it.
+    fits = row.age_bands is None or age_band_of(source, plan, permit.at) in row.age_bands
     for name, rule in permit.classes.items() if fits else ():
         only = rule.only
         if name == "needs" and needs is not None:
             only = needs if only is None else only & needs
-        before = len(inputs) + _size(patient) + _size(request)
+        some = False
         for step in plan.steps.get(name, ()):
             if step.selector.kind is SelectorKind.INPUT:
-                inputs.extend(inputs_of(given, step, only))
+                values = list(inputs_of(given, step, only))
+                inputs += values
+                some |= bool(values)
             elif step.selector.kind is SelectorKind.AGE:
-                copy_age(source, step, only, permit.at, patient)
+                some |= copy_age(source, step, only, permit.at, patient)
             elif step.selector.resource == "Patient":
-                copy_values(source.patient, step, only, patient)
+                some |= copy_values(source.patient, step, only, patient)
             else:
-                copy_values(source.request, step, only, request)
-        if len(inputs) + _size(patient) + _size(request) > before:
+                some |= copy_values(source.request, step, only, request)
+        if some:
             went.append(name)
     confidentiality, sensitivity = labels_of(went, plan.classes)
     sensitivity = _of_values(sensitivity, went, plan, source, permit)
@@ -132,11 +133,6 @@ def minimize(
         inputs=tuple(inputs),
         obligations=(*OBLIGATIONS, *row.obligations),
     )
-
-
-def _size(copied: Mapping[str, Any]) -> int:
-    """How much has been copied: two classes may stand in one element, as two names do."""
-    return sum(len(value) if isinstance(value, list) else 1 for value in copied.values())
 
 
 def _of_values(usual: tuple[str, ...], went: Sequence[str], plan: Plan, source: Source, permit: Permit) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ class Plan:
 
     classes: Mapping[str, DataClass]
     steps: Mapping[str, tuple[Step, ...]]
+    questions: Mapping[str, Step]
+    """The classes that hold yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def compile_plan(classes: Mapping[str, DataClass]) -> Plan:
         )
         for name, data_class in classes.items()
     }
-    return Plan(classes, steps)
+    questions = {name: each[0] for name, each in steps.items() if len(each) == 1 and each[0].selector.value == "valueBoolean"}
+    return Plan(classes, steps, questions)
 
 
 def _compile(selector: Selector) -> Step:
@@ -121,14 +124,13 @@ def classes_in(source: Source, plan: Plan) -> frozenset[str]:
 
 def codes_of(name: str, plan: Plan, source: Source) -> frozenset[str]:
     """The codes that the author gave for one class, released or not."""
-    given = by_kind(source.task)
     found: set[str] = set()
     for step in plan.steps.get(name, ()):
         selector = step.selector
         if selector.kind is SelectorKind.AGE:
             continue
         if selector.kind is SelectorKind.INPUT:
-            values: list[Any] = [item.get(selector.value) for item in inputs_of(given, step, None)]
+            values: list[Any] = [item.get(selector.value) for item in inputs_of(by_kind(source.task), step, None)]
         else:
             into: dict[str, Any] = {}
             copy_values(source.patient if selector.resource == "Patient" else source.request, step, None, into)
@@ -170,24 +172,28 @@ def age_band_of(source: Source, plan: Plan, at: int) -> str | None:
     return stated.pop() if len(stated) == 1 else None
 
 
-def copy_age(source: Source, step: Step, only: frozenset[str] | None, at: int, into: dict[str, Any]) -> None:
-    """The age band that a birth date makes, where the author did not give one and `at` is known."""
+def copy_age(source: Source, step: Step, only: frozenset[str] | None, at: int, into: dict[str, Any]) -> bool:
+    """The age band that a birth date makes, where the author did not give one and `at` is known; whether there is one."""
     selector = step.selector
     if not at or any(extension.get("url") == selector.extension for extension in into.get("extension", ())):
-        return
+        return False
     band = band_on(source.patient.get(selector.element), at, selector.ages)
     if band is not None and (only is None or band in only):
         into.setdefault("extension", []).append({"url": selector.extension, selector.value: band})
+        return True
+    return False
 
 
 def yes_in(source: Source, plan: Plan) -> frozenset[str]:
     """The yes-or-no classes to which the author said yes, and never no."""
     given = by_kind(source.task)
-    said = {
-        name: {item.get("valueBoolean") for step in steps if step.selector.value == "valueBoolean" for item in inputs_of(given, step, None)}
-        for name, steps in plan.steps.items()
-    }
-    return frozenset(name for name, answers in said.items() if answers == {True})
+    yes = set()
+    for name, step in plan.questions.items():
+        if step.selector.element in given:
+            answers = {item["valueBoolean"] for item in inputs_of(given, step, None)}
+            if answers == {True}:
+                yes.add(name)
+    return frozenset(yes)
 
 
 _Inputs = Mapping[str, Sequence[tuple[str, Json]]]
@@ -215,26 +221,31 @@ def inputs_of(given: _Inputs, step: Step, only: frozenset[str] | None) -> Iterat
             yield {"type": {"coding": [{"system": system, "code": selector.element}]}, selector.value: value}
 
 
-def copy_values(resource: Json, step: Step, only: frozenset[str] | None, into: dict[str, Any]) -> None:
-    """Copy one element (or extension) of a resource into the release, as a list where it repeats."""
+def copy_values(resource: Json, step: Step, only: frozenset[str] | None, into: dict[str, Any]) -> bool:
+    """Copy one element (or extension) of a resource into the release, as a list where it repeats; whether there was anything."""
     selector = step.selector
     if selector.kind is SelectorKind.EXTENSION:
+        any_ = False
         for extension in resource.get("extension") or ():
             if isinstance(extension, dict) and extension.get("url") == selector.element:
                 value = _value(extension.get(selector.value), selector, only)
                 if value is not None:
                     into.setdefault("extension", []).append({"url": selector.element, selector.value: value})
-        return
+                    any_ = True
+        return any_
     found = resource.get(selector.element)
     if isinstance(found, list):
         fitting = (item for item in found if _matches(item, step) and (only is None or _within(item, selector, only)))
         copied = [kept for kept in (_item(item, step) for item in fitting) if kept is not None]
         if copied:
             into.setdefault(selector.element, []).extend(copied)
+            return True
     elif found is not None and _matches(found, step) and (only is None or _within(found, selector, only)):
         kept = _item(found, step)
         if kept is not None:
             into[selector.element] = kept
+            return True
+    return False
 
 
 def _matches(item: Any, step: Step) -> bool:
