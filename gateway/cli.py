@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway import __version__
 from gateway.audit.cli import audit_app
+from gateway.clock import Clock, SystemClock
+from gateway.oauth.cli import keys_app
+from gateway.parties.cli import config_app, party_app
 
-__all__ = ["app", "main"]
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+__all__ = ["app", "business_clock", "explained", "main"]
 
 app = typer.Typer(name="gateway", help="The coalition gateway.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(audit_app, name="audit")
+app.add_typer(party_app, name="party")
+app.add_typer(config_app, name="config")
+app.add_typer(keys_app, name="keys")
 
 
 def _version(wanted: bool) -> None:
@@ -39,7 +48,7 @@ def serve() -> None:
     from gateway.settings import load_settings
 
     configure_logging()
-    with _explained():
+    with explained():
         settings = load_settings()
         hub = create_app(settings)
         try:
@@ -58,7 +67,7 @@ def migrate() -> None:
     from gateway.storage.migrate import migrate_postgres, migrate_sqlite
     from gateway.storage.sqlite import FileLock
 
-    with _explained():
+    with explained():
         settings = load_settings()
         path = settings.sqlite_path
         if path is not None:
@@ -91,7 +100,7 @@ def export(
     from gateway.audit.exporting import export_log
     from gateway.settings import load_settings
 
-    with _explained():
+    with explained():
         entries = asyncio.run(export_log(load_settings(), file))
     typer.echo(f"{entries} entries written to {file}")
 
@@ -108,7 +117,16 @@ def demo(
     raise typer.Exit(run_demo(once=once, json_file=json, port=port, database_url=None))
 
 
-class _explained:
+def business_clock(settings: Settings) -> Clock:
+    """Business time for what the command line records."""
+    if settings.sandbox_clock is None:
+        return SystemClock()
+    from gateway.testing.clock import RunnerClock  # the scenario runner's clock, in the sandbox only
+
+    return RunnerClock(settings.sandbox_clock)
+
+
+class explained:
     """Say what is wrong instead of a traceback: with settings or configuration (exit 2), with the database (exit 1)."""
 
     def __enter__(self) -> None:
@@ -117,7 +135,9 @@ class _explained:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         from pydantic import ValidationError
 
+        from gateway.oauth.keys import KeyFolderError
         from gateway.parties.errors import ConfigurationError
+        from gateway.problems import Problem
         from gateway.storage.revisions import WrongSchema
         from gateway.storage.sqlite import AlreadyRunning
         from gateway.storage.writer import StorageError
@@ -140,7 +160,10 @@ class _explained:
         if isinstance(error, WrongSchema):
             typer.echo(str(error), err=True)
             raise typer.Exit(1)
-        if isinstance(error, StorageError | OSError) or type(error).__module__.startswith("asyncpg."):
+        if isinstance(error, KeyFolderError):
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2)
+        if isinstance(error, StorageError | OSError | Problem) or type(error).__module__.startswith("asyncpg."):
             typer.echo(f"The database could not be opened ({type(error).__name__}).", err=True)
             raise typer.Exit(1)
 

@@ -42,6 +42,9 @@ TELL_SECONDS: Final = 5.0
 """Between two signs of life, and two sums of how clients authenticated."""
 
 KEYS_SECONDS: Final = 2.0
+FORGET_MS: Final = 3_600_000
+"""A process that was killed is off the list after this long."""
+
 _LOST: Final = (StorageError, Problem, OSError)
 
 
@@ -89,6 +92,7 @@ class Follower:
         self._taken[Epoch.CONFIGURATION] = (await read_epochs(self._database))[Epoch.CONFIGURATION]
         await self._look()
         await self._tell()
+        await forget_workers(self._writer, "", int(self._real() * 1000) - FORGET_MS)
         self._tasks = [
             asyncio.create_task(each(), name=each.__name__.strip("_")) for each in (self._follow, self._keep_telling, self._follow_keys)
         ]
@@ -101,7 +105,7 @@ class Follower:
                 await task
         with contextlib.suppress(*_LOST):
             await self._tallies.write()
-            await forget_workers(self._writer, self._worker, int(self._real() * 1000) - 3_600_000)
+            await forget_workers(self._writer, self._worker, int(self._real() * 1000) - FORGET_MS)
 
     async def catch_up(self) -> None:
         """A commit found that another process has put another policy in force: see to it now, within a second."""

@@ -24,12 +24,14 @@ KEEP_ANSWERS_MS: Final = 7 * 24 * 3_600_000
 EVERY: Final = 600.0  # seconds
 _ASSERTIONS: Final = delete_older(tables.assertions, "expires")
 _REQUESTS: Final = delete_older(tables.requests, "made")
+_REVOKED: Final = delete_older(tables.revoked_tokens, "expires")
 
 
 async def sweep(writer: Writer, *, real: int, business: int) -> None:
     """Delete what is past its time at `real` and `business` milliseconds."""
     ws = WriteSet()
     ws.add(_ASSERTIONS, real)
+    ws.add(_REVOKED, real)
     ws.add(_REQUESTS, business - KEEP_ANSWERS_MS)
     await writer.commit(ws)
 

@@ -121,7 +121,8 @@ _SET_POLICY: Final = Op(
     phase=1,
     columns=("value", "seen"),
     sqlite="INSERT INTO epochs SELECT 'policy', v.value FROM (SELECT ? AS value, ? AS seen) v WHERE v.seen ="
-    " (SELECT coalesce(sum(value), 0) FROM epochs WHERE name IN ('registrations', 'configuration')) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    " (SELECT coalesce(sum(value), 0) FROM epochs WHERE name IN ('registrations', 'configuration'))"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     postgres="INSERT INTO epochs SELECT 'policy', v.value FROM unnest($1::bigint[], $2::bigint[]) AS v(value, seen) WHERE v.seen ="
     " (SELECT coalesce(sum(e.value), 0) FROM epochs e WHERE e.name IN ('registrations', 'configuration')) LIMIT 1"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -155,7 +156,7 @@ _WORKERS: Final = Query(select(*tables.workers.columns).order_by(tables.workers.
 
 async def read_epochs(database: Database) -> dict[Epoch, int]:
     """All of them; one that was never counted is 0. Raises StorageError."""
-    found = dict(await database.facts(_EPOCHS, {}))
+    found: dict[str, int] = dict(await database.facts(_EPOCHS, {}))
     return {epoch: int(found.get(epoch.value, 0)) for epoch in Epoch}
 
 

@@ -35,6 +35,8 @@ PURE: Final = (
 READS_THE_REAL_CLOCK: Final = {
     "gateway/clock.py": "the port to it",
     "gateway/app.py": "it hands real time to what makes and checks tokens, which take it as an argument",
+    "gateway/oauth/cli.py": "a key signs from a real time on",
+    "gateway/parties/cli.py": "keys end, and tokens count, by real time; what the audit log says is business time, through the port",
     "gateway/delivery/runner.py": "a lease on a delivery runs out in real time, or a stopped business clock would keep it for ever",
     "gateway/storage/postgres.py": "a key's tombstone is compared with the age of real backups, whatever business time says",
     "gateway/storage/sqlite.py": "the same",
