@@ -2,6 +2,7 @@
 
 A referral's way in, top to bottom (`gateway.api.fhir` to `gateway.delivery`)::
 
+    limit              api.limits            by source and by proven client
     authenticate       oauth.tokens          who calls: one party, one shelf
     scopes             api.edge              may it do this at all
     device             oauth.devices         may this role work from that device
