@@ -44,7 +44,7 @@ def serve() -> None:
 
     from gateway.app import create_app
     from gateway.log import configure_logging
-    from gateway.serving import server_config
+    from gateway.serving import TlsFileError, server_config
     from gateway.settings import load_settings
 
     configure_logging()
@@ -52,7 +52,12 @@ def serve() -> None:
         settings = load_settings()
         hub = create_app(settings)
         try:
-            uvicorn.Server(server_config(hub, settings)).run()
+            config = server_config(hub, settings)
+        except TlsFileError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+        try:
+            uvicorn.Server(config).run()
         except SystemExit:  # how the server says that it did not start
             if hub.state.failure is not None:
                 raise hub.state.failure from None

@@ -12,7 +12,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.oauth.mtls import SCOPE_KEY, thumbprint
 from gateway.settings import Settings
 
-__all__ = ["server_config"]
+__all__ = ["TlsFileError", "server_config"]
+
+
+class TlsFileError(Exception):
+    """A file that TLS needs can't be used. Names the setting, never the content."""
 
 
 class _PeerProtocol(HttpToolsProtocol):
@@ -37,6 +41,7 @@ def server_config(app: Any, settings: Settings) -> uvicorn.Config:
     """How `gateway serve` serves. uvicorn reads no `X-Forwarded-For`: a client's header does not become its address."""
     tls: dict[str, Any] = {}
     if settings.tls_certificate is not None:
+        _check_files(settings)
         required = ssl.CERT_REQUIRED if settings.tls_client_required else ssl.CERT_OPTIONAL
         tls = {
             "ssl_certfile": settings.tls_certificate,
@@ -60,6 +65,24 @@ def server_config(app: Any, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         **tls,
     )
+
+
+def _check_files(settings: Settings) -> None:
+    """Raises `TlsFileError`: what TLS can't use is said before the database is opened."""
+    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise TlsFileError(f"GATEWAY_{name.upper()}: there is no such file")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(str(settings.tls_certificate), settings.tls_key, password="")
+    except (OSError, ValueError):
+        raise TlsFileError("GATEWAY_TLS_CERTIFICATE, GATEWAY_TLS_KEY: not a PEM certificate and its own unencrypted key") from None
+    try:
+        if settings.tls_client_ca is not None:
+            context.load_verify_locations(settings.tls_client_ca)
+    except (OSError, ValueError):
+        raise TlsFileError("GATEWAY_TLS_CLIENT_CA: not PEM certificates") from None
 
 
 def _context(config: uvicorn.Config, default: Any) -> ssl.SSLContext:

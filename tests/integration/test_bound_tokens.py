@@ -16,7 +16,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from typer.testing import CliRunner
 
+from gateway.cli import app
 from gateway.oauth.jose import b64url
 from gateway.oauth.keys import public_jwk
 from tests.integration.serving import Authority, Served, serving
@@ -192,3 +194,23 @@ def test_resource_introspection_and_revocation_over_the_wire(tls: Served) -> Non
         for endpoint in ("introspect", "revoke"):
             assert http.get(f"/oauth/{endpoint}").status_code == 405
             assert http.post(f"/oauth/{endpoint}", json={"token": token}).status_code == 400
+
+
+def test_files_that_tls_cannot_use_are_named_by_their_setting(
+    tmp_path: Path, certificates: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mine, key), (_, another), text = certificates["mine"], certificates["other"], tmp_path / "text.pem"
+    text.write_text("zz-secret")
+    for files, said in (
+        ((tmp_path / "nowhere", key, None), "GATEWAY_TLS_CERTIFICATE: there is no such file"),
+        ((text, key, None), "GATEWAY_TLS_CERTIFICATE, GATEWAY_TLS_KEY: not"),
+        ((mine, another, None), "GATEWAY_TLS_CERTIFICATE, GATEWAY_TLS_KEY: not"),
+        ((mine, key, text), "GATEWAY_TLS_CLIENT_CA: not"),
+    ):
+        monkeypatch.setenv("GATEWAY_BASE_URL", "https://hub.example")
+        for name, file in zip(("CERTIFICATE", "KEY", "CLIENT_CA"), files, strict=True):
+            monkeypatch.delenv(f"GATEWAY_TLS_{name}", raising=False)
+            if file is not None:
+                monkeypatch.setenv(f"GATEWAY_TLS_{name}", str(file))
+        result = CliRunner().invoke(app, ["serve"])
+        assert result.exit_code == 2 and said in result.output and "zz-secret" not in result.output

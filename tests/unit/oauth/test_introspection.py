@@ -173,7 +173,7 @@ async def test_only_an_authenticated_client_is_answered(why: str) -> None:
         body = {name: value for name, value in {**asking(token, aud=aud), **changes}.items() if value is not None}
         answer = await ask(body, headers)
         assert isinstance(answer, OAuthError) and (answer.status, answer.body["error"]) == (status, error)
-    assert hub.tokens.verify(token)
+    assert hub.tokens.verify(token).client_id == "alpha-system"
 
 
 async def test_the_audience_is_the_endpoint_the_token_url_or_the_issuer_and_no_other_endpoint() -> None:
