@@ -96,6 +96,30 @@ def rotate(
         typer.echo(f"{made.kid} signs from {_shown(made.signs_from)}; {len(done)} removed")
 
 
+@keys_app.command("partner")
+def partner(
+    file: Annotated[Path, typer.Argument(help="The key-file that the registry names for this partner; made when it is not there.")],
+) -> None:
+    """Print the public half of the hub's key for a partner that is a SMART server itself, as the JWK Set to hand over."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    from gateway.cli import explained
+    from gateway.oauth.keys import public_jwk
+    from gateway.oauth.outbound import UnusableKey, read_client_key
+
+    with explained():
+        if not file.exists():
+            made = ec.generate_private_key(ec.SECP384R1())
+            _write(file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        try:
+            key = read_client_key(file)
+        except UnusableKey as reason:
+            typer.echo(f"{file} {reason}", err=True)
+            raise typer.Exit(1) from None
+        typer.echo(orjson.dumps({"keys": [public_jwk(key.private, None, key.alg.value)]}, option=orjson.OPT_INDENT_2).decode())
+
+
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator
@@ -15,14 +16,17 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from typer.testing import CliRunner
 
 from gateway.adapter_api import DeliveryFailure, NeedsPerson, Receipt, TryAgain
+from gateway.cli import app
 from gateway.delivery import doors
 from gateway.delivery.doors import ANSWER_LIMIT, HttpTransport, check_reply
 from gateway.identity import ShelfId
 from gateway.oauth import smart_tokens
 from gateway.oauth.answers import forgetful
-from gateway.oauth.outbound import Outbound
+from gateway.oauth.outbound import Outbound, read_client_key
+from gateway.oauth.partner_keys import read_jwks
 from gateway.parties.model import Endpoint, SmartAuth, Transport
 from tests.integration.partners import ROGUES, Answer, Heard, Partner, partner, plain, reply
 
@@ -76,8 +80,6 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def public(file: Path) -> ec.EllipticCurvePublicKey:
-    from gateway.oauth.outbound import read_client_key
-
     key = read_client_key(file).private.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return key
@@ -232,3 +234,16 @@ async def test_a_key_that_is_gone_needs_a_person(http: httpx.AsyncClient, key_fi
         os.remove(key_file)
         with pytest.raises(NeedsPerson, match="no-key"):
             await HttpTransport(http, there, outbound(http)).send("POST", "")
+
+
+def test_the_operator_makes_a_key_and_gets_what_the_partner_needs(tmp_path: Path) -> None:
+    file, runner = tmp_path / "keys" / "lakeridge.pem", CliRunner()
+    first = runner.invoke(app, ["keys", "partner", str(file)])
+    assert first.exit_code == 0 and file.stat().st_mode & 0o777 == 0o600
+    [key] = json.loads(first.stdout)["keys"]
+    assert (key["alg"], key["crv"], "d" in key) == ("ES384", "P-384", False)
+    assert read_jwks({"keys": [key]}).problems == ()
+    assert runner.invoke(app, ["keys", "partner", str(file)]).stdout == first.stdout
+    file.chmod(0o644)
+    refused = runner.invoke(app, ["keys", "partner", str(file)])
+    assert refused.exit_code == 1 and "readable by others" in refused.stderr
