@@ -147,8 +147,10 @@ def _about_evidence(consent: Mapping[str, Any], compiled: CompiledConsent, polic
         found.append(_finding(IssueCode.REQUIRED, "consent-evidence says the role of the recorder: recorder-role", "Consent.extension"))
     named = {code for p in permits_of(compiled) for code in p.codes or ()}
     needed = {notice for code in named if code in policy.scopes for notice in policy.scopes[code].notices}
+    receivers = {PartyId(a.party) for p in permits_of(compiled) for a in p.actors or () if a.party is not None}
+    needed |= {notice for party in receivers & policy.parties.keys() for notice in policy.parties[party].notices}
     if compiled.status == "active" and not needed <= compiled.notices:
-        say = "show the notices that this consent scope needs, and record each"
+        say = "show the notices that this consent scope and this receiver need, and record each"
         found.append(_finding(IssueCode.REQUIRED, say, "Consent.extension", Refusal.NOTICE_MISSING))
     givers = said.get("giver", ())
     performers = [reference_of(p) for p in items_of(consent.get("performer"))]

@@ -176,6 +176,14 @@ def test_the_consent_itself_is_sound(block: Block) -> None:
 
 
 @each(ON_CONSENT)
+def test_a_consent_without_one_of_its_notices_is_refused(block: Block) -> None:
+    notices = block.data["consent"].get("notices", ["limits"])
+    for index in range(len(notices)):
+        less = {**block.data["consent"], "notices": [*notices[:index], *notices[index + 1 :]]}
+        assert [finding.refusal for finding in findings_of(less, POLICY)] == [Refusal.NOTICE_MISSING]
+
+
+@each(ON_CONSENT)
 def test_without_a_live_consent_it_is_refused(block: Block) -> None:
     said = block.data["refused"]
     grants = grants_of([block.data["consent"]], POLICY)
