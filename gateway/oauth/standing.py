@@ -29,20 +29,15 @@ class Freshness:
         """`now`: seconds that only ever grow."""
         self.now = now
         self._bound = bound
-        self._seen = float("-inf")
+        self._until = float("-inf")
 
     def mark(self, began: float) -> None:
         """Everything that was there when a look began is known here now."""
-        self._seen = began
-
-    @property
-    def holds(self) -> bool:
-        """Whether what is known is recent enough to let anybody in."""
-        return self.now() - self._seen <= self._bound
+        self._until = began + self._bound
 
     def require(self) -> None:
-        """Raises Problem(UNAVAILABLE) when it is not."""
-        if not self.holds:
+        """Raises Problem(UNAVAILABLE) when what is known is too old to let anybody in."""
+        if self.now() > self._until:
             say = "The hub can't tell at present who may call, so nothing was done. Send the same request again."
             raise Problem(ProblemType.UNAVAILABLE, Finding(IssueCode.TRANSIENT, say), retry_after=1)
 

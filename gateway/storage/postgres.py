@@ -244,9 +244,11 @@ class PostgresDatabase:
             seen.fences.update((row[0], row[1]) for row in found)
         seen.requests = await _there(db, "requests", "shelf", "request", [ws.request for ws in members if ws.request])
         seen.assertions = await _there(db, "assertions", "issuer", "jti", [ws.assertion for ws in members if ws.assertion])
-        if any(ws.policy is not None for ws in members):
-            # held until the commit: whoever sets another policy waits for what was decided under this one
-            seen.policy = await db.fetchval("SELECT value FROM epochs WHERE name = 'policy' FOR SHARE")
+        puts = any(ws.puts_policy for ws in members)
+        if puts or any(ws.policy is not None for ws in members):
+            # held until the commit: whoever sets another policy waits for what was decided under this one, and waits here, with the
+            # stronger lock, so that two who do so can't hold each other up
+            seen.policy = await db.fetchval(f"SELECT value FROM epochs WHERE name = 'policy' FOR {'UPDATE' if puts else 'SHARE'}")
         return seen
 
     async def set_epoch(self, name: str, value: int) -> None:

@@ -182,7 +182,7 @@ async def read_registrations(database: Database) -> Registrations:
 
 async def set_policy_epoch(writer: Writer, policy_epoch: int, seen: int) -> None:
     """Put a policy in force for commits, if `registrations` and `configuration` still add up to what it was made from."""
-    ws = WriteSet()
+    ws = WriteSet(puts_policy=True)
     ws.add(_SET_POLICY, policy_epoch, seen)
     await writer.commit(ws)
 

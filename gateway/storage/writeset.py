@@ -37,6 +37,7 @@ class WriteSet:
     fences: dict[str, int] = field(default_factory=dict)  # delivery -> fence held
     assertion: tuple[str, str] | None = None  # (issuer, jti) that must be new
     policy: int | None = None  # policy epoch decided under
+    puts_policy: bool = False  # whether it puts another policy epoch in force
 
     def add(self, op: Op, *row: Any) -> None:
         """One row for `op`."""
