@@ -36,7 +36,7 @@ from tests.soak.rig import STRANGERS, Rig
 from tests.soak.scale import scaled, seed
 from tests.soak.watch import Watch
 
-REQUESTS: Final = scaled(15_000, least=500)
+REQUESTS: Final = scaled(10_000, least=500)
 """From each of them, on each database."""
 
 GROWTH: Final = 40.0

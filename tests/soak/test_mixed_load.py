@@ -28,7 +28,7 @@ from tests.soak.rig import DARK, SLOW, STRANGERS, Rig
 from tests.soak.scale import SCALE, scaled, seed
 from tests.soak.watch import Sample, Watch
 
-SECONDS: Final = scaled(360, least=30)
+SECONDS: Final = scaled(300, least=30)
 """How long the parties work, on each database."""
 
 WARM: Final = 0.4
