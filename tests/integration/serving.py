@@ -108,7 +108,7 @@ def serving(folder: Path, bindings: dict[str, dict[str, Any]], *, authority: Aut
     if authority is not None:
         tls = dict(zip(("tls_certificate", "tls_key"), authority.issue(f"server-{port}"), strict=True))
     origin = f"{'https' if authority else 'http'}://127.0.0.1:{port}"
-    settings = settings_for(folder, base_url=origin, port=port, sandbox_clock=None, **tls, **changes)
+    settings = settings_for(folder, **{"base_url": origin, "port": port, "sandbox_clock": None, **tls, **changes})
     jwks = {"jwks": {"keys": [public_jwk(KEY, "k", "ES384")]}}
     clients = [{"client-id": name, **CLIENTS[name], **jwks, **more} for name, more in bindings.items()]
     assert settings.registry is not None

@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.oauth.jose import b64url
 from gateway.oauth.keys import public_jwk
+from gateway.testing.postgres import PostgresServer
+from tests.integration.conftest import postgres_settings
 from tests.integration.serving import Authority, Served, serving
 
 CLIENTS: dict[str, dict[str, Any]] = {
@@ -214,3 +216,31 @@ def test_files_that_tls_cannot_use_are_named_by_their_setting(
                 monkeypatch.setenv(f"GATEWAY_TLS_{name}", str(file))
         result = CliRunner().invoke(app, ["serve"])
         assert result.exit_code == 2 and said in result.output and "zz-secret" not in result.output
+
+
+@pytest.mark.ci
+def test_a_revoked_token_and_a_used_proof_are_known_to_the_other_worker(
+    tmp_path: Path, postgres_server: PostgresServer, migrated: tuple[str, str]
+) -> None:
+    """Two server processes on one PostgreSQL, as behind one address."""
+    database = postgres_settings(postgres_server, migrated)
+    first_folder = tmp_path / "first"
+    with serving(first_folder, CLIENTS, **database) as first:
+        shared = {name: first_folder / file for name, file in (("signing_keys", "signing"), ("secret_key", "secret.key"))}
+        with (
+            serving(tmp_path / "second", CLIENTS, base_url=first.origin, **shared, **database) as second,
+            first.connect() as here,
+            second.connect() as there,
+        ):
+            token = first.ask(here, "counsellor").json()["access_token"]
+            assert call(there, token) == 200
+            revoked = here.post("/oauth/revoke", data=first.signed("counsellor", "revoke", token=token))
+            began = time.monotonic()
+            assert revoked.status_code == 200 and call(here, token) == 401
+            while call(there, token) == 200:
+                assert time.monotonic() < began + 1
+            shown = proof(f"{first.origin}/oauth/token", "POST")
+            bound = first.ask(here, "income", shown).json()["access_token"]
+            assert first.ask(there, "income", shown).json()["error"] == "invalid_dpop_proof"
+            fresh = proof(f"{first.origin}/fhir/Task", "GET", bound)
+            assert [call(http, bound, "DPoP", **fresh) for http in (there, here, there)] == [200, 401, 401]
