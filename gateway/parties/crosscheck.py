@@ -29,6 +29,7 @@ def check(
     _membership(profiles, members, mistakes)
     _agreements(profiles, members, joining, mistakes)
     _services(profiles, members, mistakes)
+    _rows(profiles, members, mistakes)
     watch(profiles, members, terms, book.codes["business-status"], mistakes)
 
 
@@ -147,3 +148,17 @@ def _services(profiles: Sequence[Profile], members: Sequence[Member], mistakes: 
         for index, address in enumerate(member.party.addresses):
             for service in sorted(address.services - offered):
                 _wrong(mistakes, member.document, ("addresses", index), f"{service!r} is not a service of any consent profile")
+
+
+def _rows(profiles: Sequence[Profile], members: Sequence[Member], mistakes: Mistakes) -> None:
+    """A row leads somewhere: for each of its services a party of the kind it names has a route, with a backup and a line."""
+    for profile in profiles:
+        for index, row in enumerate(profile.document.data["rows"]):
+            if row.get("cross-region", False):
+                continue
+            of_kind = [each.party for each in members if each.party.region == profile.region and each.party.kind == row["to"]]
+            taken = {route.service for party in of_kind for route in party.routes}
+            for at, service in enumerate(row["services"]):
+                if service not in taken:
+                    say = f"no party of the kind {row['to']!r} takes {service!r} here"
+                    _wrong(mistakes, profile.document, ("rows", index, "services", at), say)

@@ -31,8 +31,11 @@ def test_shelves_follow_the_units(policy: Policy) -> None:
 
 def test_only_police_and_those_who_share_rooms_with_them_have_the_minimal_view(policy: Policy) -> None:
     minimal = {party for party in policy.parties.values() if party.status_view is StatusView.MINIMAL}
-    assert {party.id for party in minimal} == {"drps", "prp", "opp", "dcas"}
-    assert all(party in minimal for party in policy.parties.values() if party.kind == "police" or party.colocated == "police")
+    assert {party.id for party in minimal} == {"drps", "prp", "opp"}
+    assert all(party in minimal for party in policy.parties.values() if party.kind == "police")
+    society = policy.parties[PartyId("dcas")]
+    assert [society.view_of(shelf) for shelf in society.shelves] == [StatusView.FULL, StatusView.MINIMAL]
+    assert not any(address.shelf == "dcas/joint" for address in society.addresses)
 
 
 def test_addresses_are_roles_and_teams(policy: Policy) -> None:

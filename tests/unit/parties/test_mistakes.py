@@ -333,6 +333,13 @@ CASES = [
     ),
     Case("addresses without an owner", VSDR, "owners: [vsdr.program-manager]", "owners: []", "says which of them answers"),
     Case(
+        "row that leads nowhere",
+        PROFILE,
+        "services: [emergency-income, safe-phone]",
+        "services: [emergency-income, safe-bed]",
+        "no party of the kind 'income-support' takes 'safe-bed' here",
+    ),
+    Case(
         "service without terms",
         PROFILE,
         "dvsacc-fast-track, emergency-income",
