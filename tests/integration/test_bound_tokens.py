@@ -223,10 +223,10 @@ def test_a_revoked_token_and_a_used_proof_are_known_to_the_other_worker(
     tmp_path: Path, postgres_server: PostgresServer, migrated: tuple[str, str]
 ) -> None:
     """Two server processes on one PostgreSQL, as behind one address."""
-    database = postgres_settings(postgres_server, migrated)
+    database: dict[str, Any] = {**postgres_settings(postgres_server, migrated)}
     first_folder = tmp_path / "first"
     with serving(first_folder, CLIENTS, **database) as first:
-        shared = {name: first_folder / file for name, file in (("signing_keys", "signing"), ("secret_key", "secret.key"))}
+        shared: dict[str, Any] = {name: first_folder / file for name, file in (("signing_keys", "signing"), ("secret_key", "secret.key"))}
         with (
             serving(tmp_path / "second", CLIENTS, base_url=first.origin, **shared, **database) as second,
             first.connect() as here,
