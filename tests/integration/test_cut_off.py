@@ -18,6 +18,8 @@ from gateway.oauth.standing import FRESH_SECONDS
 from gateway.parties.registrar import open_registrar
 from gateway.storage import tables
 from gateway.storage.statements import Query
+from gateway.testing.postgres import PostgresServer
+from tests.integration.conftest import postgres_settings
 from tests.integration.world import NIGHT, World, night_offer, open_world, settings_for
 
 _d = tables.deliveries.c
@@ -30,6 +32,12 @@ async def pushed(tmp_path: Path, database: dict[str, str]) -> AsyncIterator[Worl
     endpoints = [{"shelf": "vsdr", "transport": "fhir-push", "address": "http://127.0.0.1:9/fhir"}]
     async with open_world(settings_for(tmp_path, **database, endpoints=endpoints)) as world:
         yield world
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer, migrated: tuple[str, str]) -> dict[str, str]:
+    """An empty database that several processes may use."""
+    return postgres_settings(postgres_server, migrated)
 
 
 async def cut_off(world: World, *, disabled: bool) -> None:
@@ -100,3 +108,30 @@ async def test_a_process_that_cannot_see_who_is_cut_off_lets_nobody_in(world: Wo
         if (await world.call("counsellor", "GET", "/fhir/Task")).status_code == 200:
             return
     raise AssertionError("it did not see again")
+
+
+async def test_others_work_on_without_a_refusal_while_the_policy_changes(
+    tmp_path: Path, postgres: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.following.LOOK_SECONDS", 1.0)  # far apart, so that one process is ahead of the other for long
+    settings = settings_for(tmp_path, **postgres)
+    async with open_world(settings) as first, open_world(settings) as second:
+        statuses: list[int] = []
+        done = asyncio.Event()
+
+        async def offer(world: World) -> None:
+            number = 0
+            while not done.is_set():
+                number += 1
+                answer = await world.call("police", "POST", "/fhir", night_offer(millis(NIGHT), f"Zz-{'abcdefghij'[number % 10]}"))
+                statuses.append(answer.status_code)
+
+        working = [asyncio.create_task(offer(world)) for world in (first, second) for _ in range(2)]
+        async with open_registrar(settings, "test", SystemClock(), time.time) as registrar:
+            for number in range(3):
+                effect = await registrar.cut_off("lakeridge", None, disabled=number % 2 == 0)
+                assert len(effect.taken_up) == 2 and effect.waiting == ()
+        done.set()
+        await asyncio.gather(*working)
+        assert set(statuses) == {200} and len(statuses) > 20
+        assert first.hub.parts.policy().epoch == second.hub.parts.policy().epoch
