@@ -77,5 +77,5 @@ lock: $(VENV)/.dev.stamp
 	$(COMPILE) requirements/build.in -c requirements/dev.lock -o requirements/build.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var *.egg-info
+	rm -rf tests/clients/javascript/node_modules .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist var *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
