@@ -1,7 +1,7 @@
 """`make bench`: the hub against the naive build, in turns, on one core, over real HTTP.
 
 Every round measures each build on each request, one after the other, so that whatever else the machine does falls on both. A ratio
-belongs to its round. `--check` exits 1 when a threshold is missed; `--quick` takes less than a minute.
+belongs to its round. `--check` exits 1 when a threshold is missed; `--quick` takes a minute or two.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Cell:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write JSON. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="less than a minute, PostgreSQL only")
+    parser.add_argument("--quick", action="store_true", help="a minute or two, PostgreSQL only")
     parser.add_argument("--check", action="store_true", help="exit 1 below a threshold")
     parser.add_argument("--rounds", type=int, help="how many rounds instead of the plan's")
     parser.add_argument("--only", choices=("requests", "tokens"), help="one part of it")
