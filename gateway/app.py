@@ -306,7 +306,7 @@ def _assemble(
             document_age=JWKS_AGE,
             certificates=certificates.possible,
         ),
-        *fhir_routes(edge, orjson.dumps(statement), fhir_base),
+        *fhir_routes(edge, orjson.dumps(statement), fhir_base, even=settings.even_answer_seconds),
         *nowhere_routes(),
     ]
     follower = Follower(

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     rate_client: float = Field(100, gt=0, le=1e6, description="Calls a second by one client; five seconds' worth at once.")
     rate_tokens: float = Field(60, gt=0, le=1e8, description="Access tokens a minute for one client; at least twenty at once.")
     rate_failures: float = Field(10, gt=0, le=1e8, description="Failed authentications a minute from one source for one client.")
+    even_answer_seconds: float = Field(0.25, ge=0, le=0.9, description="Seconds before which taking a consent back is not answered.")
     sandbox: bool = Field(False, description="Loopback http and a settable clock are allowed. Never where real people are served.")
     sandbox_clock: Path | None = Field(None, description="The file that holds business time. Only in the sandbox.")
 

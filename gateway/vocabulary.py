@@ -32,6 +32,9 @@ DATA_CLASS: Final = CODE_SYSTEM + "data-class"  # Consent.provision.provision.cl
 PURPOSE: Final = CODE_SYSTEM + "purpose-of-use"  # local purposes
 ROLE: Final = CODE_SYSTEM + "role"
 REFUSAL: Final = CODE_SYSTEM + "refusal"
+COPY_STATE: Final = CODE_SYSTEM + "copy-state"  # meta.tag
+CLOSED: Final = {"system": COPY_STATE, "code": "closed"}
+"""The tag of a closed shell: what is left on a receiver's shelf of a copy that was recalled."""
 PARTY: Final = BASE + "NamingSystem/party"  # Identifier.system of an Organization
 NUMBER: Final = BASE + "NamingSystem/referral-number"  # placer and filler numbers, different per shelf
 PID: Final = BASE + "NamingSystem/pid"  # pairwise person identifier, different per shelf
@@ -44,7 +47,8 @@ EXT_EVIDENCE: Final = (
     EXTENSION + "consent-evidence"
 )  # Consent.extension, complex: mode, recorder-role, notice*, giver, interpreter, evidence-id
 EXT_ACTING_WORKER: Final = EXTENSION + "acting-worker"  # Task.extension valueString; stays on the worker's own shelf
-EXT_SHARING_ENDED: Final = EXTENSION + "sharing-ended"
+EXT_SHARING_ENDED: Final = EXTENSION + "sharing-ended"  # Task.extension valueBoolean, on the shelf of a receiver that has met her
+DATA_ABSENT: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 # published code systems
 V3_ACT_REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"

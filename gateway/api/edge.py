@@ -23,6 +23,7 @@ from gateway.api.reading import read_body
 from gateway.api.shown import Showing
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.clock import instant, millis
+from gateway.decision.withdrawal import is_withdrawal
 from gateway.fhir.validate import validate
 from gateway.identity import Caller
 from gateway.oauth.callers import Callers
@@ -45,6 +46,7 @@ log = structlog.get_logger("gateway.api")
 
 _OFFER, _ACCEPT = ActionScope.TRANSFER_OFFER, ActionScope.TRANSFER_ACCEPT
 _RECORD, _OUTWARD = ActionScope.CONSENT_RECORD, ActionScope.CONSENT_RECORD_OUTWARD
+_WITHDRAW: Final = (ActionScope.CONSENT_WITHDRAW, ActionScope.OWN_WITHDRAW)
 WRITES: Final[Mapping[tuple[str, str], tuple[ActionScope, ...]]] = {
     ("POST", "Patient"): (_OFFER, _RECORD, _OUTWARD),
     ("PUT", "Patient"): (_OFFER, _ACCEPT, _RECORD, _OUTWARD),
@@ -194,10 +196,13 @@ class Edge:
         if finding is not None:
             raise Problem(ProblemType.FORBIDDEN, finding)
 
-    def require_write(self, seen: Seen, method: str, type_: str) -> None:
-        """The scopes of a write. Raises Problem(FORBIDDEN, scope-missing)."""
+    def require_write(self, seen: Seen, method: str, type_: str, resource: Json | None = None) -> None:
+        """The scopes of a write; those for a new Consent depend on what it says. Raises Problem(FORBIDDEN, scope-missing)."""
         interaction = Interaction.CREATE if method == "POST" else Interaction.UPDATE
-        self.require(seen, interaction, type_, *WRITES.get((method, type_), ()))
+        needed = WRITES.get((method, type_), ())
+        if (method, type_) == ("POST", "Consent"):
+            needed = (*needed, *_WITHDRAW) if resource is None else _WITHDRAW if is_withdrawal(resource) else needed
+        self.require(seen, interaction, type_, *needed)
 
     def check(self, seen: Seen, entries: list[Entry], *, validated: bool) -> None:
         """All that is decided before any person is looked at. Raises Problem; nothing is stored then."""

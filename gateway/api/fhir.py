@@ -6,6 +6,7 @@ A refusal after authentication is committed to the audit log before it is answer
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -23,6 +24,7 @@ from gateway.api.reading import accepts_json, apply_patch, bundle_entries, claim
 from gateway.api.searching import PERSON, SEARCHABLE, check_caller, read_search
 from gateway.audit.entry import AuditAction
 from gateway.clock import instant
+from gateway.decision.withdrawal import is_withdrawal
 from gateway.fhir.capability import Interaction as Does
 from gateway.fhir.capability import SearchParam, SearchParamType, TypeCapability
 from gateway.fhir.parse import parse_json
@@ -67,14 +69,16 @@ TABLE: Final[Mapping[str, TypeCapability]] = {
 }
 """What is routed and what the capability statement says: one table."""
 
+_REASON: Final = {200: "OK", 201: "Created", 202: "Accepted"}
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 _PATCH_TYPES: Final = frozenset({"application/json-patch+json"})
 Handler = Callable[[Request, Seen], Awaitable[Response]]
 
 
-def fhir_routes(edge: Edge, capability: bytes, base: str) -> list[Route]:
-    """The routes under `/fhir`. `capability` is the statement's bytes, `base` the FHIR base URL for links."""
-    api = _Fhir(edge, base)
+def fhir_routes(edge: Edge, capability: bytes, base: str, *, even: float = 0.0) -> list[Route]:
+    """The routes under `/fhir`. `capability` is the statement's bytes, `base` the FHIR base URL for links, `even` the seconds before which
+    nothing that takes a consent back is answered."""
+    api = _Fhir(edge, base, even)
 
     async def metadata(request: Request) -> Response:
         return Response(capability, headers={"Cache-Control": "public, max-age=300"}, media_type=FHIR_JSON)
@@ -97,9 +101,10 @@ def fhir_routes(edge: Edge, capability: bytes, base: str) -> list[Route]:
 
 
 class _Fhir:
-    def __init__(self, edge: Edge, base: str) -> None:
+    def __init__(self, edge: Edge, base: str, even: float) -> None:
         self._edge = edge
         self._base = base
+        self._even = even
 
     # -- reading -------------------------------------------------------------------------------------------------------------
 
@@ -184,7 +189,7 @@ class _Fhir:
         copies = await self._stored(answer, seen)
         for stored, copy in zip(answer.stored, copies, strict=True):
             response = {
-                "status": f"{stored.status} {'Created' if stored.status == 201 else 'OK'}",
+                "status": f"{stored.status} {_REASON[stored.status]}",
                 "location": f"{stored.type}/{stored.id}/_history/{stored.version}",
                 "etag": f'W/"{stored.version}"',
                 "lastModified": instant(copy.updated) if copy else None,
@@ -283,7 +288,7 @@ class _Fhir:
         try:
             for method, resource in asked:
                 if resource.get("resourceType") in SHELF:
-                    edge.require_write(seen, method, resource["resourceType"])
+                    edge.require_write(seen, method, resource["resourceType"], resource)
             key = self._key(request, body)
             repeated = await edge.referrals.answered(seen.caller, key)
             if repeated is not None:
@@ -301,7 +306,13 @@ class _Fhir:
                 first = []
                 return ready
 
-            return await edge.referrals.write(seen.caller, entries, key, seen.correlation)
+            writing = edge.referrals.write(seen.caller, entries, key, seen.correlation)
+            consents = [(method, resource) for method, resource in asked if resource.get("resourceType") == "Consent"]
+            if not any(method == "PUT" or is_withdrawal(resource) for method, resource in consents):
+                return await writing
+            # how long it takes to find what rested on a consent says how much did: nobody is answered sooner than this
+            answer, _ = await asyncio.gather(writing, asyncio.sleep(self._even))
+            return answer
         except Problem as problem:
             line = crisis_line((resource for method, resource in asked if method == "POST"), edge.parts.policy())
             if line is None:

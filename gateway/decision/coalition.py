@@ -155,7 +155,9 @@ def _about_evidence(consent: Mapping[str, Any], compiled: CompiledConsent, polic
     givers = said.get("giver", ())
     performers = [reference_of(p) for p in items_of(consent.get("performer"))]
     valid = givers == (_SURVIVOR,) and compiled.patient is not None and performers == [compiled.patient]
-    if len(givers) == 1 and givers[0] in _DEPUTIES:
+    if compiled.policy_rule == "OPTOUT" and len(givers) == 1 and givers[0] in _DEPUTIES:
+        valid = True  # nothing ends by it: a human looks first
+    elif len(givers) == 1 and givers[0] in _DEPUTIES:
         valid = age_band in MINORS and len(performers) == 1 and performers[0] not in (None, compiled.patient)
     if not valid:
         say = "the survivor gives consent herself; a guardian or substitute only for a minor; nobody else"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
-from gateway.disclosure.release import Changed
-from gateway.identity import ShelfId
+from gateway.disclosure.versions import Changed
+from gateway.identity import ShelfId, ThreadId
 from gateway.parties.model import Policy, Transport
 from gateway.storage import tables
 from gateway.storage.statements import insert, update
 from gateway.storage.writeset import WriteSet
-from gateway.transfers.model import Transfer
 
 __all__ = ["INSERT_DELIVERY", "INSERT_SEND", "MOVE_DELIVERY", "announce"]
 
@@ -22,12 +21,38 @@ MOVE_DELIVERY: Final = update(tables.deliveries, where=("id",), set=("state", "d
 INSERT_SEND: Final = insert(tables.sends)
 
 
+class Lane(Protocol):
+    """What deliveries are kept in order by."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def thread(self) -> ThreadId: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def priority(self) -> str: ...
+
+
 def announce(
-    ws: WriteSet, policy: Policy, transfer: Transfer, changed: Changed, *, actor: ShelfId | None, at: int, new_id: Callable[[], str]
+    ws: WriteSet,
+    policy: Policy,
+    about: Lane,
+    changed: Changed,
+    *,
+    actor: ShelfId | None,
+    at: int,
+    new_id: Callable[[], str],
+    kind: str = "copies",
+    recalled: ShelfId | None = None,
 ) -> list[str]:
     """One delivery for each shelf that got something new, but the actor's own: it knows. Returns the ids.
 
-    The lane is endpoint and transfer; the place in it is the transfer's version, which only ever grows under its lock.
+    The lane is endpoint and what it is about (a transfer, a question); the place in it is that one's version, which only ever grows under
+    its lock. What the `recalled` shelf got are closed shells.
     """
     made = []
     for shelf, written in changed.shelves.items():
@@ -39,7 +64,7 @@ def announce(
         parts = orjson.dumps([[w.type, w.id, w.version] for w in written]).decode()
         ws.add(
             INSERT_DELIVERY,
-            *(id_, shelf, endpoint.id, f"{endpoint.id}|{transfer.id}", transfer.version, "copies", transfer.thread, transfer.id, parts),
-            *(transfer.priority, "queued", at, 0, 0, None, None, at, None),
+            *(id_, shelf, endpoint.id, f"{endpoint.id}|{about.id}", about.version, "recall" if shelf == recalled else kind),
+            *(about.thread, about.id, parts, about.priority, "queued", at, 0, 0, None, None, at, None),
         )
     return made

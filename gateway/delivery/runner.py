@@ -27,12 +27,13 @@ from gateway.delivery.schedule import retry_after
 from gateway.delivery.texts import Texts
 from gateway.identity import ShelfId, ThreadId, TransferId, shelf_party
 from gateway.parties.model import Endpoint
-from gateway.problems import Problem
+from gateway.problems import Problem, Refusal
 from gateway.storage import tables
-from gateway.storage.statements import Query, update
+from gateway.storage.statements import Query, insert, update
 from gateway.storage.writer import StorageError
 from gateway.storage.writeset import Committed, WriteSet
 from gateway.transfers.asking import ask_for
+from gateway.transfers.messages import may_follow_up
 from gateway.transfers.model import State
 from gateway.transfers.moving import commit_move, hub_move
 from gateway.transfers.work import Parts, Work
@@ -79,6 +80,10 @@ _DUE: Final = Query(
     .order_by(_d.due)
     .limit(LOOK)
 )
+_SENT: Final = Query(
+    select(_d.id).where(_d.lane == bindparam("lane"), _d.kind == "copies", or_(_d.tries > 0, _d.state == "delivered")).limit(1)
+)
+INSERT_REVIEW: Final = insert(tables.reviews)
 _COLUMNS: Final = tuple(tables.deliveries.columns.keys())
 
 
@@ -104,6 +109,15 @@ class Delivery:
     reason: str | None
     made: int
     ended: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a delivery may go, decided on an epoch of its thread: `reason` says why not."""
+
+    epoch: int
+    reason: str | None
+    permit: Permit | None = None
 
 
 class Sender:
@@ -134,7 +148,8 @@ class Sender:
         if shelf_party(found.shelf) in self._parts.policy().suspended:
             await self._hold(found)
             return
-        claimed = await self._claim(found)
+        verdict = await self._held_back(found)
+        claimed = await self._claim(found, verdict)
         if claimed is None:
             return
         now = millis(self._parts.clock.now())
@@ -142,7 +157,7 @@ class Sender:
             if claimed.kind == "text":
                 outcome = await self._texts.send(claimed.id, claimed.thread, claimed.shelf, claimed.parts)
             else:
-                outcome = await self._send_copies(claimed)
+                outcome = await self._send_copies(claimed, verdict.permit)
         except TryAgain as failure:
             delay = retry_after(claimed.priority, claimed.tries, failure.retry_after)
             await self._finish(claimed, "queued", failure.reason, due=now + delay)
@@ -163,9 +178,61 @@ class Sender:
             work.ws.audit.append(_delivered(work, found, "held", SUSPENDED))
         await self._parts.writer.commit(work.ws)
 
-    async def _claim(self, found: Delivery) -> Delivery | None:
+    async def _held_back(self, found: Delivery) -> Verdict:
+        """Decide again whether it may go, on how its person's thread stands: a withdrawal in between makes the claim fail."""
+        parts, policy = self._parts, self._parts.policy()
+        epoch = await parts.facts.epoch(found.thread)
+        at = millis(parts.clock.now())
+        if found.kind == "text":
+            may = may_follow_up(await parts.facts.grants(found.thread), shelf_party(found.shelf), at)
+            return Verdict(epoch, None if may else Refusal.NO_CONSENT.value)
+        endpoint = policy.endpoints.get(found.shelf)
+        if endpoint is None:
+            return Verdict(epoch, "no-endpoint")
+        if found.kind == "recall":
+            return Verdict(epoch, await self._cannot_recall(found, endpoint))
+        transfer = await parts.facts.transfer(TransferId(found.transfer or ""))
+        if found.kind == "notice":
+            return Verdict(epoch, None)
+        if transfer is None:
+            return Verdict(epoch, "no-endpoint")
+        if found.shelf != transfer.attempt.shelf:
+            return Verdict(epoch, None)
+        if transfer.attempt.shut:
+            return Verdict(epoch, "withdrawn")
+        if transfer.attempt.accepted is not None:
+            return Verdict(epoch, None)
+        grants = await parts.facts.grants(transfer.thread)
+        answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
+        return Verdict(epoch, None, answer) if isinstance(answer, Permit) else Verdict(epoch, answer.refusal.value)
+
+    async def _cannot_recall(self, found: Delivery, endpoint: Endpoint) -> str | None:
+        """Why there is nothing to recall, or nobody to take it: then a person must ask for it."""
+        if not await self._parts.database.facts(_SENT, {"lane": found.lane}):
+            return "nothing-sent"
+        manifest = self._parts.policy().manifests.get(shelf_party(found.shelf))
+        own = manifest is not None and manifest.module is not None
+        if own and manifest is not None and manifest.capabilities.get("recall") not in ("full", "partial"):
+            return "recall-by-hand"
+        return None
+
+    async def _claim(self, found: Delivery, verdict: Verdict) -> Delivery | None:
+        """Take it, or take it out of the queue without an attempt. None when it is not ours to send."""
         fence, real = found.fence + 1, _real()
-        ws = WriteSet(fences={found.id: found.fence})
+        ws = WriteSet(fences={found.id: found.fence}, shares={found.thread: verdict.epoch})
+        if verdict.reason is not None:
+            work = Work.begin(self._parts, None, found.id)
+            work.ws.fences, work.ws.shares = ws.fences, ws.shares
+            at = work.at
+            work.ws.add(MOVE_DELIVERY, "cancelled", found.due, found.tries, fence, None, verdict.reason, at, found.id)
+            work.ws.audit.append(_delivered(work, found, "cancelled", verdict.reason))
+            if verdict.reason == "recall-by-hand":
+                row = (self._parts.new_id(), shelf_party(found.shelf), "recall-by-hand", found.transfer, "capability", "open", at)
+                work.ws.add(INSERT_REVIEW, *row)
+            if found.kind == "text":
+                await self._texts.settle(work, found.thread, found.shelf, found.parts, went=False)
+            await self._parts.writer.commit(work.ws)
+            return None
         ws.add(MOVE_DELIVERY, "sending", found.due, found.tries + 1, fence, real + self._lease_ms, None, None, found.id)
         ws.add(INSERT_SEND, found.id, fence, real, None, None)
         if not isinstance(await self._parts.writer.commit(ws), Committed):
@@ -173,23 +240,15 @@ class Sender:
         fields: Mapping[str, Any] = {name: getattr(found, name) for name in _COLUMNS}
         return Delivery(**{**fields, "state": "sending", "tries": found.tries + 1, "fence": fence, "lease": real + self._lease_ms})
 
-    async def _send_copies(self, claimed: Delivery) -> tuple[str, str | None]:
-        """Hand copies to the partner's system, if they may still go. Raises the adapter's three kinds of failure."""
-        parts, policy = self._parts, self._parts.policy()
-        endpoint = policy.endpoints.get(claimed.shelf)
-        transfer = await parts.facts.transfer(TransferId(claimed.transfer or ""))
-        if endpoint is None or transfer is None:
+    async def _send_copies(self, claimed: Delivery, permit: Permit | None) -> tuple[str, str | None]:
+        """Hand copies to the partner's system. Raises the adapter's three kinds of failure."""
+        endpoint = self._parts.policy().endpoints.get(claimed.shelf)
+        if endpoint is None:
             return "cancelled", "no-endpoint"
-        permit: Permit | None = None
-        if claimed.shelf == transfer.attempt.shelf and transfer.attempt.accepted is None:
-            grants = await parts.facts.grants(transfer.thread)
-            at = millis(parts.clock.now())
-            answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
-            if not isinstance(answer, Permit):
-                return "cancelled", answer.refusal.value
-            permit = answer
         named = [(str(t), str(i), int(v)) for t, i, v in orjson.loads(claimed.parts)]
-        release = await parts.release.parcel(permit, claimed.thread, claimed.shelf, named, version=claimed.place, key=claimed.id)
+        release = await self._parts.release.parcel(
+            *(permit, claimed.thread, claimed.shelf, named), version=claimed.place, key=claimed.id, recall=claimed.kind == "recall"
+        )
         if not release.parts:
             return "cancelled", "closed"
         try:
@@ -216,7 +275,7 @@ class Sender:
                 await self._texts.settle(work, claimed.thread, claimed.shelf, claimed.parts, went=state == "delivered")
             elif state == "delivered" and claimed.transfer is not None:
                 transfer = await self._parts.facts.transfer(TransferId(claimed.transfer))
-                if transfer is not None and transfer.state is State.OFFERED and transfer.attempt.shelf == claimed.shelf:
+                if transfer is not None and transfer.stands is State.OFFERED and transfer.attempt.shelf == claimed.shelf:
                     await commit_move(work, transfer, hub_move(transfer, State.DELIVERED))
             result = await self._parts.writer.commit(work.ws)
             if isinstance(result, Committed):

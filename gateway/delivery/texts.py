@@ -5,12 +5,11 @@ from __future__ import annotations
 import orjson
 
 from gateway.adapter_api import NeedsPerson, Transport, TryAgain
-from gateway.clock import millis
 from gateway.contact.windows import next_open
 from gateway.identity import ShelfId, ThreadId, shelf_party
 from gateway.problems import Refusal
 from gateway.shelves.copies import put_copy
-from gateway.transfers.messages import channel_for, may_follow_up, zone_of
+from gateway.transfers.messages import channel_for, zone_of
 from gateway.transfers.work import Parts, Work
 
 __all__ = ["Texts"]
@@ -30,8 +29,6 @@ class Texts:
             return "cancelled", "closed"
         copy, patient = found
         party, now = shelf_party(shelf), self._parts.clock.now()
-        if not may_follow_up(await self._parts.facts.grants(thread), party, millis(now)):
-            return "cancelled", Refusal.NO_CONSENT.value
         contact = channel_for(patient, now)
         if contact is None or not contact.address:
             return "cancelled", Refusal.UNSAFE_CHANNEL.value

@@ -9,11 +9,12 @@ from sqlalchemy import bindparam, select
 
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.clock import millis
-from gateway.identity import TransferId, shelf_party
+from gateway.identity import PartyId, ThreadId, TransferId, shelf_party
 from gateway.parties.model import ClockRule, Policy
 from gateway.storage import tables
 from gateway.storage.statements import Query, insert
 from gateway.storage.writeset import Committed
+from gateway.transfers.checking import find_check, pass_on
 from gateway.transfers.clocks import FINISH_TIMER
 from gateway.transfers.model import MOVES, Mover, State, Transfer
 from gateway.transfers.moving import commit_move, hub_move
@@ -48,13 +49,17 @@ class Timers:
             work = Work.begin(self._parts, None, id_)
             work.fired = id_
             transfer = await self._parts.facts.transfer(transfer_id)
+            check = None if transfer is not None else await find_check(work, transfer_id)
             rule = next((r for r in work.policy.clocks if r.id == clock), None)
             work.ws.add(FINISH_TIMER, "fired", work.at, id_)
-            if transfer is None or rule is None:
-                await self._parts.writer.commit(work.ws)
-                return
-            await self._act(work, transfer, rule)
-            work.ws.audit.append(_fired(work, transfer, rule, due))
+            if rule is not None and transfer is not None:
+                await self._act(work, transfer, rule)
+                work.ws.audit.append(_fired(work, transfer.thread, transfer.id, transfer.attempt.party, rule, due))
+            elif rule is not None and check is not None:
+                party = await pass_on(work, check)
+                if party is not None:
+                    work.ws.add(_INSERT_REVIEW, work.parts.new_id(), party, f"clock-{rule.then}", check.id, rule.id, "open", work.at)
+                    work.ws.audit.append(_fired(work, check.thread, check.id, party, rule, due))
             if isinstance(await self._parts.writer.commit(work.ws), Committed):
                 self._parts.wake(work.deliveries)
                 return
@@ -73,7 +78,8 @@ class Timers:
         if moved is None or moved.state is State.LINE_GIVEN:
             # guarded like a move, so that it is never raised for a transfer that has just been answered
             work.ws.transfers.setdefault(transfer.id, transfer.version)
-            party = transfer.responsible if transfer.responsible in work.policy.parties else shelf_party(transfer.sender_shelf)
+            fallback = transfer.attempt.party if transfer.ending is not None else shelf_party(transfer.sender_shelf)
+            party = transfer.responsible if transfer.responsible in work.policy.parties else fallback
             work.ws.add(_INSERT_REVIEW, work.parts.new_id(), party, f"clock-{rule.then}", transfer.id, rule.id, "open", work.at)
             if moved is None:
                 await commit_move(work, transfer, replace(transfer, version=transfer.version + 1))
@@ -94,14 +100,14 @@ def _next_backup(policy: Policy, transfer: Transfer) -> str | None:
     return chain[place + 1] if place + 1 < len(chain) else None
 
 
-def _fired(work: Work, transfer: Transfer, rule: ClockRule, due: int) -> AuditEntry:
+def _fired(work: Work, thread: ThreadId, about: str, party: PartyId, rule: ClockRule, due: int) -> AuditEntry:
     return AuditEntry(
         at=work.time,
         action=AuditAction.TIMER,
         outcome=AuditOutcome.PERMIT,
-        thread=transfer.thread,
-        transfer=transfer.id,
-        target_party=transfer.attempt.party,
+        thread=thread,
+        transfer=about,
+        target_party=party,
         policy_version=work.policy.version,
         detail=(("clock", rule.id), ("then", rule.then), ("late.ms", str(max(0, work.at - due)))),
     )

@@ -164,7 +164,9 @@ def _only_these(name: str, values: frozenset[str], plan: Plan, source: Source) -
     return bool(found) and found <= values
 
 
-def forward(permit: Permit | None, parts: Sequence[Part], *, thread: ThreadId, shelf: ShelfId, version: int, key: str) -> Release:
+def forward(
+    permit: Permit | None, parts: Sequence[Part], *, thread: ThreadId, shelf: ShelfId, version: int, key: str, recall: bool = False
+) -> Release:
     """What an adapter is given to send: copies that already lie on the receiver's shelf, after the decision was taken again.
 
     `key` is the delivery's id: the idempotency key and, being used for this shelf alone, the correlation id.
@@ -182,6 +184,7 @@ def forward(permit: Permit | None, parts: Sequence[Part], *, thread: ThreadId, s
         request={},
         inputs=(),
         parts=tuple(parts),
+        operation=Operation.RECALL if recall else Operation.PUT,
         version=version,
         idempotency_key=key,
         correlation_id=key,

@@ -6,35 +6,29 @@ rendered again. New content needs a decision taken now; without one a view keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.clock import to_minute
 from gateway.decision.decide import Permit
 from gateway.decision.grants import Grant
 from gateway.disclosure import views
+from gateway.disclosure.closing import ClosingStep, onward
 from gateway.disclosure.minimize import Part, Plan, Release, Source, forward, minimize
+from gateway.disclosure.shells import transfer_shells
+from gateway.disclosure.versions import Changed, Written, is_hub_made, put_version
 from gateway.identity import ShelfId, StatusView, ThreadId, shelf_party
-from gateway.parties.model import MatrixRow, Party, Policy
-from gateway.shelves.copies import KEEP_READABLE, Copy, content, put_copy
-from gateway.shelves.shelf import Shelves
-from gateway.storage.sealing import DataKey, KeyDestroyed, Keyring
+from gateway.parties.model import MatrixRow, Policy
+from gateway.shelves.copies import KEEP_READABLE, Copy, close_older, content, put_copy, reference_id
+from gateway.shelves.shelf import Shelf, Shelves
+from gateway.storage.sealing import DataKey, Keyring
 from gateway.storage.writeset import WriteSet
-from gateway.transfers.model import Transfer, seen_by_sender
+from gateway.transfers.model import Seen, Transfer, sender_sees
 
 __all__ = ["Changed", "Known", "ReleaseStep", "Written", "line_of", "onward", "row_view"]
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A version put on a shelf."""
-
-    type: str
-    id: str
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +37,6 @@ class Known:
 
     patient: Copy | None = None
     consent: Copy | None = None
-
-
-@dataclass(slots=True)
-class Changed:
-    """What one use case wrote where: what there is to tell each shelf's system."""
-
-    shelves: dict[ShelfId, list[Written]] = field(default_factory=dict)
-
-    def note(self, shelf: ShelfId, type_: str, id_: str, version: int) -> None:
-        """Remember one new version."""
-        self.shelves.setdefault(shelf, []).append(Written(type_, id_, version))
 
 
 def line_of(policy: Policy, transfer: Transfer) -> views.Line:
@@ -69,22 +52,6 @@ def row_view(policy: Policy, transfer: Transfer, row: MatrixRow) -> StatusView:
     return StatusView.MINIMAL if StatusView.MINIMAL in (sender.view_of(transfer.sender_shelf), row.status_view) else StatusView.FULL
 
 
-def onward(policy: Policy, receiver: Party, grants: Sequence[Grant], at: int) -> list[Grant]:
-    """The grants a receiver may know of: those that name it, and those that its own rows can use onward."""
-    usable = {
-        (row.receiver_kind, row.scope) for row in policy.rows if row.sender_kind == receiver.kind and row.region in ("", receiver.region)
-    }
-    if receiver.status_view is StatusView.MINIMAL:
-        usable = set()  # a party with the minimal view learns of no other receiver
-    return [
-        grant
-        for grant in grants
-        if grant.state == "active"
-        and (grant.ends is None or grant.ends > at)
-        and (grant.receiver_party == receiver.id or (policy.parties[grant.receiver_party].kind, grant.scope) in usable)
-    ]
-
-
 class ReleaseStep:
     """Holds source and target while it renders; nothing it reads of one is kept for the other but a Release."""
 
@@ -92,12 +59,13 @@ class ReleaseStep:
         self._shelves = shelves
         self._keyring = keyring
         self._policy = policy
+        self.closing = ClosingStep(shelves, keyring, policy)
 
     async def known(self, thread: ThreadId, shelf: ShelfId) -> Known:
         """What the receiver has already of this person's thread."""
         reading = self._shelves.reading_shelf(shelf)
-        patients = await reading.in_thread(thread, "Patient")
-        consents = [c for c in await reading.in_thread(thread, "Consent") if c.resource()["meta"].get("tag")]
+        patients = [p for p in await reading.in_thread(thread, "Patient") if not p.closed]
+        consents = [c for c in await reading.in_thread(thread, "Consent") if c.resource()["meta"].get("tag") and not c.closed]
         return Known(patients[0] if patients else None, consents[0] if consents else None)
 
     def open(
@@ -111,12 +79,14 @@ class ReleaseStep:
         transfer: Transfer,
         grants: Sequence[Grant],
         key: DataKey,
+        hers: DataKey,
         known: Known,
         at: int,
     ) -> Release:
         """Put a new transfer on the receiver's shelf: the smallest Patient, ServiceRequest, Task and Consent that its task needs.
 
-        Until a named human accepts, the copies can be read no longer than the consent they rest on lasts.
+        Until a named human accepts, the copies can be read no longer than the consent they rest on lasts. `key` seals what is this
+        transfer's alone, `hers` the Patient and the Consent, which another transfer may share: each can be closed without the other.
         """
         policy, attempt = self._policy(), transfer.attempt
         receiver = policy.addresses[attempt.address]
@@ -129,17 +99,18 @@ class ReleaseStep:
             views.provenance_copy(transfer, sender),
         ]
         if known.patient is None:
-            resources.insert(0, views.patient_copy(release, attempt.patient))
+            patient = views.patient_copy(release, attempt.patient)
+            put_version(ws, changed, self._keyring, hers, patient, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
         else:
             _keep_readable(ws, known.patient, permit.ends)
         for resource in resources:
-            self._put(ws, changed, key, resource, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
+            put_version(ws, changed, self._keyring, key, resource, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
         consent = views.consent_copy(attempt.consent, attempt.patient, allowed, at)
         if known.consent is None:
-            self._put(ws, changed, key, consent, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
+            put_version(ws, changed, self._keyring, hers, consent, attempt.shelf, transfer.thread, 1, at, until=permit.ends)
         else:
             until = _longer(known.consent.readable_until, permit.ends)
-            if not self._put_if_changed(ws, changed, key, known.consent, consent, transfer.thread, at, until=until):
+            if not self._put_if_changed(ws, changed, hers, known.consent, consent, transfer.thread, at, until=until):
                 _keep_readable(ws, known.consent, permit.ends)
         return release
 
@@ -153,37 +124,33 @@ class ReleaseStep:
         permit: Permit | None,
         at: int,
         edited: dict[tuple[str, str], Json] | None = None,
+        own: DataKey | None = None,
+        fresh: DataKey | None = None,
     ) -> Release | None:
         """Render both sides of a transfer again; write what differs. Returns the release if it brought the receiver content anew.
 
         `permit` is the decision taken now, None when it would deny: then nothing new of the sender's goes. `edited` holds the
-        author's resources that this same write set changes. Raises nothing; a closed copy stays closed.
+        author's resources that this same write set changes. `own` is the receiver's own key, for shells; with a `fresh` key what
+        the transfer brought so far can't be read again, and only what is permitted now is put there. A closed copy stays closed.
         """
         policy, attempt = self._policy(), transfer.attempt
         row = next(r for r in policy.rows if r.id == attempt.row)
         theirs, mine = self._shelves.reading_shelf(transfer.sender_shelf), self._shelves.reading_shelf(attempt.shelf)
-        authored = {
-            type_: await theirs.read(type_, id_)
-            for type_, id_ in (("Task", transfer.sender_task), ("ServiceRequest", transfer.sender_request))
-        }
-        task, request = authored["Task"], authored["ServiceRequest"]
-        if task is None or request is None:
+        task = await theirs.read("Task", transfer.sender_task)
+        if task is None:
             return None
         sender_key = await self._keyring.get(transfer.thread, transfer.sender_shelf)
         await self._render_sender(ws, changed, transfer, task, row, sender_key, at, edited or {})
+        if attempt.shut:
+            await self.closing.replace(ws, changed, transfer_shells(transfer), attempt.shelf, transfer.thread, own, at)
+            return None
         release: Release | None = None
         if permit is not None:
-            source = await self._source(transfer, task, request, edited or {})
-            needs = policy.services[transfer.service].needs
-            release = minimize(source, permit, plan, thread=transfer.thread, shelf=attempt.shelf, needs=needs) if source else None
-        try:
-            key = await self._keyring.get(transfer.thread, attempt.shelf)
-        except KeyDestroyed:
-            return None
-        owner, sender = policy.addresses[attempt.address], shelf_party(transfer.sender_shelf)
+            release = await (self.narrowed(plan, transfer, permit) if fresh else self.minimized(plan, transfer, permit, edited or {}))
         held_task, held_request = await mine.read("Task", attempt.task), await mine.read("ServiceRequest", attempt.request)
         if held_task is None or held_request is None:
             return None
+        owner, sender = policy.addresses[attempt.address], shelf_party(transfer.sender_shelf)
         before = held_task.resource()
         inputs = release.inputs if release else before.get("input", ())
         meta = views.receiver_meta(release) if release else content(before).get("meta", {})
@@ -191,15 +158,23 @@ class ReleaseStep:
         after = views.receiver_task(inputs, meta, transfer, owner, sender, ends)
         if not release and "restriction" in before:
             after["restriction"] = before["restriction"]
-        until = held_task.readable_until if attempt.accepted is None else None
-        self._put_if_changed(ws, changed, key, held_task, after, transfer.thread, at, until=until)
         asked, had = held_request.resource(), held_request.resource()
         if release is not None:
             asked = views.receiver_request(release, transfer, owner, sender)
         else:
-            asked["status"] = views.request_status(transfer.state)
+            asked["status"] = views.request_status(transfer.stands)
+        until = held_task.readable_until if attempt.accepted is None else None
+        if fresh is not None:
+            provenance = await mine.read("Provenance", attempt.provenance)
+            for held, now in ((held_task, after), (held_request, asked), *(((provenance, provenance.resource()),) if provenance else ())):
+                close_older(ws, held)
+                until = ends if attempt.accepted is None else None
+                put_version(ws, changed, self._keyring, fresh, now, attempt.shelf, transfer.thread, held.version + 1, at, until=until)
+            return None
+        key = await self._keyring.get(transfer.thread, attempt.shelf, held_task.key)
+        self._put_if_changed(ws, changed, key, held_task, after, transfer.thread, at, until=until)
         self._put_if_changed(ws, changed, key, held_request, asked, transfer.thread, at, until=until)
-        held = await mine.read("Patient", attempt.patient)
+        patient = await mine.read("Patient", attempt.patient)
         if held_task.readable_until is not None and attempt.accepted is not None:
             for type_, id_ in (
                 ("ServiceRequest", attempt.request),
@@ -209,9 +184,11 @@ class ReleaseStep:
             ):
                 ws.add(KEEP_READABLE, None, attempt.shelf, type_, id_, True)
         anew = release is not None and (list(release.inputs) != before.get("input", []) or asked.get("reasonCode") != had.get("reasonCode"))
-        if release is not None and held is not None and held.resource().get("meta", {}).get("tag"):  # its owner has not changed it
-            person = views.patient_with(release, _said(ws, held))
-            anew |= self._put_if_changed(ws, changed, key, held, person, transfer.thread, at, until=_longer(held.readable_until, until))
+        if release is not None and patient is not None and is_hub_made(patient):  # its owner has not changed it
+            person = views.patient_with(release, _said(ws, patient))
+            hers = await self._keyring.get(transfer.thread, attempt.shelf, patient.key)
+            longer = _longer(patient.readable_until, until)
+            anew |= self._put_if_changed(ws, changed, hers, patient, person, transfer.thread, at, until=longer)
         return release if anew else None
 
     async def _render_sender(
@@ -229,30 +206,66 @@ class ReleaseStep:
             return
         policy = self._policy()
         view = row_view(policy, transfer, row)
-        seen = seen_by_sender(transfer.state, view)
+        seen = sender_sees(transfer, view)
         authored = edited.get(("Task", held.id)) or held.resource()
         line = line_of(policy, transfer)
         full = view is StatusView.FULL
+        if not full and seen.final and _business(held.resource()) == "offered":
+            # by way of acknowledged, also when one act does both (DOMAIN 4c)
+            step = views.sender_task(authored, transfer, Seen("acknowledged"), line, number=held.id, row=row, full=full)
+            put_copy(
+                ws,
+                self._keyring,
+                key,
+                step,
+                shelf=held.shelf,
+                thread=transfer.thread,
+                version=held.version + 1,
+                at=to_minute(at),
+                passing=True,
+            )
+            passed = 1
+        else:
+            passed = 0
         after = views.sender_task(authored, transfer, seen, line, number=held.id, row=row, full=full)
-        wrote = self._put_if_changed(ws, changed, key, held, after, transfer.thread, at, final=seen.final)
+        wrote = self._put_if_changed(ws, changed, key, held, after, transfer.thread, at, final=seen.final, passed=passed)
         if wrote and views.shows_card(transfer, seen, full=full):
             shelf = self._shelves.reading_shelf(transfer.sender_shelf)
             card = views.card_id(transfer.id, transfer.sender_shelf)
             if await shelf.read("Communication", card) is None:
                 patient = authored["for"]["reference"].rpartition("/")[2]
                 made = views.contact_card(transfer, policy.addresses[transfer.attempt.address], patient, line, at)
-                self._put(ws, changed, key, made, transfer.sender_shelf, transfer.thread, 1, at, final=True)
+                put_version(ws, changed, self._keyring, key, made, transfer.sender_shelf, transfer.thread, 1, at, final=True)
 
-    async def _source(self, transfer: Transfer, task: Copy, request: Copy, edited: dict[tuple[str, str], Json]) -> Source | None:
-        authored = edited.get(("Task", task.id)) or task.resource()
-        patient_id = authored["for"]["reference"].rpartition("/")[2]
-        patient = edited.get(("Patient", patient_id))
+    async def minimized(self, plan: Plan, transfer: Transfer, permit: Permit, edited: Mapping[tuple[str, str], Json]) -> Release | None:
+        """What the receiver may learn under a permit, of what the author has written now. None when the author has it no longer."""
+        theirs = self._shelves.reading_shelf(transfer.sender_shelf)
+        task = edited.get(("Task", transfer.sender_task)) or await _resource(theirs, "Task", transfer.sender_task)
+        request = edited.get(("ServiceRequest", transfer.sender_request)) or await _resource(
+            theirs, "ServiceRequest", transfer.sender_request
+        )
+        if task is None or request is None:
+            return None
+        id_ = reference_id(task["for"]) or ""
+        patient = edited.get(("Patient", id_)) or await _resource(theirs, "Patient", id_)
         if patient is None:
-            copy = await self._shelves.reading_shelf(transfer.sender_shelf).read("Patient", patient_id)
-            if copy is None:
-                return None
-            patient = copy.resource()
-        return Source(patient, edited.get(("ServiceRequest", request.id)) or request.resource(), authored)
+            return None
+        needs = self._policy().services[transfer.service].needs
+        source = Source(patient, request, task)
+        return minimize(source, permit, plan, thread=transfer.thread, shelf=transfer.attempt.shelf, needs=needs)
+
+    async def narrowed(self, plan: Plan, transfer: Transfer, permit: Permit) -> Release | None:
+        """What is left under a permit of what the receiver has: nothing that its author wrote since comes with it."""
+        attempt = transfer.attempt
+        mine = self._shelves.reading_shelf(attempt.shelf)
+        held = [
+            await _resource(mine, *of) for of in (("Patient", attempt.patient), ("ServiceRequest", attempt.request), ("Task", attempt.task))
+        ]
+        patient, request, task = held
+        if patient is None or request is None or task is None:
+            return None
+        needs = self._policy().services[transfer.service].needs
+        return minimize(Source(patient, request, task), permit, plan, thread=transfer.thread, shelf=attempt.shelf, needs=needs)
 
     def _put_if_changed(
         self,
@@ -266,55 +279,51 @@ class ReleaseStep:
         *,
         final: bool = False,
         until: int | None = None,
+        passed: int = 0,
     ) -> bool:
         if content(_said(ws, held)) == content(after):
             return False
-        self._put(ws, changed, key, after, held.shelf, thread, held.version + 1, at, final=final, until=until)
+        version = held.version + 1 + passed
+        put_version(
+            ws, changed, self._keyring, key, after, held.shelf, thread, version, at, final=final, until=until, replaces=held.version
+        )
         return True
 
-    def _put(
-        self,
-        ws: WriteSet,
-        changed: Changed,
-        key: DataKey,
-        resource: Json,
-        shelf: ShelfId,
-        thread: ThreadId,
-        version: int,
-        at: int,
-        *,
-        final: bool = False,
-        until: int | None = None,
-    ) -> None:
-        put_copy(
-            *(ws, self._keyring, key, resource),
-            shelf=shelf,
-            thread=thread,
-            version=version,
-            at=to_minute(at),
-            final=final,
-            readable_until=until,
-        )
-        changed.note(shelf, resource["resourceType"], resource["id"], version)
-
     async def parcel(
-        self, permit: Permit | None, thread: ThreadId, shelf: ShelfId, parts: Sequence[tuple[str, str, int]], *, version: int, key: str
+        self,
+        permit: Permit | None,
+        thread: ThreadId,
+        shelf: ShelfId,
+        parts: Sequence[tuple[str, str, int]],
+        *,
+        version: int,
+        key: str,
+        recall: bool = False,
     ) -> Release:
         """What an adapter sends: the named versions as they lie on the receiver's shelf, those still readable there."""
         reading = self._shelves.reading_shelf(shelf)
         bodies: list[Part] = []
         for type_, id_, written in parts:
             copy = await reading.read(type_, id_, written)
-            if copy is not None:
+            if copy is not None and copy.version == written:
                 bodies.append(Part(type_, id_, written, copy.body))
-        return forward(permit, bodies, thread=thread, shelf=shelf, version=version, key=key)
+        return forward(permit, bodies, thread=thread, shelf=shelf, version=version, key=key, recall=recall)
 
     async def message(self, thread: ThreadId, shelf: ShelfId, id_: str) -> tuple[Copy, Json] | None:
         """A message to the person and her Patient as the sending party has it now; None when either is gone."""
         reading = self._shelves.reading_shelf(shelf)
         copy = await reading.read("Communication", id_)
-        patients = await reading.in_thread(thread, "Patient")
+        patients = [p for p in await reading.in_thread(thread, "Patient") if not p.closed]
         return (copy, patients[0].resource()) if copy is not None and patients else None
+
+
+def _business(task: Json) -> str:
+    return next((c["code"] for c in task.get("businessStatus", {}).get("coding", ())), "")
+
+
+async def _resource(shelf: Shelf, type_: str, id_: str) -> Json | None:
+    copy = await shelf.read(type_, id_)
+    return None if copy is None else copy.resource()
 
 
 def _said(ws: WriteSet, held: Copy) -> Json:

@@ -41,6 +41,9 @@ Json = dict[str, Any]
 MANAGED: Final = ("status", "businessStatus", "statusReason", "output", "identifier", "lastModified", "meta")
 """Elements of a sender's Task that the hub writes: whatever an author sends in them is replaced."""
 
+_SILENT: Final = frozenset({"on-hold", "closed"})
+"""What a full view shows of these states is the code alone: nothing that comes back meanwhile makes a new version of it."""
+
 _SUBSETTED: Final = {"system": v.V3_OBSERVATION_VALUE, "code": "SUBSETTED"}
 _OBLIGATIONS: Final = tuple({"system": v.V3_ACT_CODE, "code": code} for code in OBLIGATIONS)
 _TRANSFER: Final = {"coding": [{"system": v.TASK_CODE, "code": "transfer"}]}
@@ -139,7 +142,7 @@ def receiver_request(release: Release, transfer: Transfer, receiver: Address, se
         "id": attempt.request,
         "meta": receiver_meta(release),
         "identifier": [_number("PLAC", attempt.request)],
-        "status": request_status(transfer.state),
+        "status": request_status(transfer.stands),
         "intent": "filler-order",
         "priority": transfer.priority,
         "code": coded(v.SERVICE, transfer.service),
@@ -156,7 +159,7 @@ def receiver_request(release: Release, transfer: Transfer, receiver: Address, se
 def receiver_task(inputs: Sequence[Any], meta: Json, transfer: Transfer, owner: Address, sender_party: str, ends: int | None) -> Json:
     """The Task the receiver works on: the real state, what it was given, what it gave back, and its own worker's name."""
     attempt = transfer.attempt
-    seen = seen_by_receiver(transfer.state)
+    seen = seen_by_receiver(transfer.stands)
     resource: Json = {
         "resourceType": "Task",
         "id": attempt.task,
@@ -173,8 +176,13 @@ def receiver_task(inputs: Sequence[Any], meta: Json, transfer: Transfer, owner: 
         "requester": party_reference(sender_party),
         "owner": owner_reference(owner),
     }
+    extensions: list[Json] = []
     if attempt.returned.worker is not None:
-        resource["extension"] = [{"url": v.EXT_ACTING_WORKER, "valueString": attempt.returned.worker}]
+        extensions.append({"url": v.EXT_ACTING_WORKER, "valueString": attempt.returned.worker})
+    if attempt.recalled is not None:
+        extensions.append({"url": v.EXT_SHARING_ENDED, "valueBoolean": True})
+    if extensions:
+        resource["extension"] = extensions
     if attempt.returned.reason is not None:
         resource["statusReason"] = coded(v.DECLINE_REASON, attempt.returned.reason)
     if ends is not None:
@@ -201,11 +209,11 @@ def sender_task(authored: Json, transfer: Transfer, seen: Seen, line: Line, *, n
     output: list[Json] = [
         {"type": coded(v.TASK_OUTPUT, "last-resort-line"), "valueContactPoint": {"system": "phone", "value": line.phone, "rank": 1}}
     ]
-    if full:
+    if full and seen.code not in _SILENT:
         output += _returned(transfer.attempt, own=False, decision=row.returns_decision)
         if transfer.attempt.returned.reason is not None and transfer.state.value.startswith(("declined", "redirect")):
             resource["statusReason"] = coded(v.DECLINE_REASON, transfer.attempt.returned.reason)
-    elif seen.final and transfer.attempt.returned.eta is not None:
+    elif not full and seen.final and transfer.attempt.returned.eta is not None:
         output.append({"type": coded(v.TASK_OUTPUT, "eta"), "valueDateTime": transfer.attempt.returned.eta})
     if shows_card(transfer, seen, full=full):
         card = reference("Communication", card_id(transfer.id, transfer.sender_shelf))
@@ -238,6 +246,7 @@ def contact_card(transfer: Transfer, address: Address, patient: str, line: Line,
 
 def consent_copy(id_: str, patient: str, grants: Sequence[Grant], when: int) -> Json:
     """A hub-made Consent with only the grants that name the receiver and those its own rows can use onward."""
+    permits = [_provision(grant) for grant in sorted(grants, key=lambda g: (g.scope, g.receiver_party, g.id))]
     return {
         "resourceType": "Consent",
         "id": id_,
@@ -248,7 +257,7 @@ def consent_copy(id_: str, patient: str, grants: Sequence[Grant], when: int) -> 
         "patient": reference("Patient", patient),
         "dateTime": instant(to_minute(when)),
         "policyRule": coded(v.V3_ACT_CODE, "OPTINR"),
-        "provision": {"provision": [_provision(grant) for grant in sorted(grants, key=lambda g: (g.scope, g.receiver_party, g.id))]},
+        "provision": {"provision": permits} if permits else {"type": "deny"},
     }
 
 

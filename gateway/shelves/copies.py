@@ -11,14 +11,20 @@ import orjson
 from gateway.clock import instant
 from gateway.identity import ShelfId, ThreadId
 from gateway.storage import tables
-from gateway.storage.sealing import DataKey, Keyring, place
+from gateway.storage.sealing import DataKey, Keyring, key_name, key_slot, place
 from gateway.storage.statements import update
+from gateway.storage.writer import INSERT_COPY
 from gateway.storage.writeset import WriteSet
+from gateway.vocabulary import CLOSED
 
-__all__ = ["KEEP_READABLE", "Copy", "content", "put_copy", "reference_id", "written"]
+__all__ = ["KEEP_READABLE", "Copy", "close_older", "content", "put_copy", "reference_id", "written"]
 
 Json = dict[str, Any]
 
+CLOSED_MARK: Final = orjson.dumps(CLOSED)
+
+CLOSE_OLDER: Final = update(tables.copies, where=("shelf", "type", "id"), set=("readable_until",), phase=0)
+"""Row: (0, shelf, type, id). No version written so far can be read again; their key's destruction follows the commit."""
 KEEP_READABLE: Final = update(tables.copies, where=("shelf", "type", "id", "current"), set=("readable_until",), phase=1)
 """Row: (until or None, shelf, type, id, True)."""
 
@@ -36,6 +42,12 @@ class Copy:
     final: bool
     readable_until: int | None
     body: bytes
+    key: str = ""  # the name of the key that seals it; none for what the shelf's own party wrote
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is a closed shell: what is left on a shelf of a copy that was recalled."""
+        return CLOSED_MARK in self.body
 
     def resource(self) -> Json:
         """The resource as a new dictionary."""
@@ -55,10 +67,13 @@ def put_copy(
     at: int,
     final: bool = False,
     readable_until: int | None = None,
+    replaces: int | None = None,
+    passing: bool = False,
 ) -> bytes:
-    """Add one version of a resource to a write set; version > 1 replaces the one before, which must still be current.
+    """Add one version of a resource to a write set; version > 1 replaces the one before (or `replaces`), which must still be current.
 
-    A write set holds one new version of a copy: a second put of it takes the first one's place.
+    A write set holds one new version of a copy: a second put of it takes the first one's place. A `passing` version is one that is
+    followed by another in the same write set, and is never current.
 
     Stamps `meta.versionId` and `meta.lastUpdated` into `resource`. Returns the stored bytes.
     """
@@ -66,13 +81,13 @@ def put_copy(
     resource["meta"] = {**resource.get("meta", {}), "versionId": str(version), "lastUpdated": instant(at)}
     body = orjson.dumps(resource)
     if version > 1:
-        ws.heads[shelf, type_, id_] = version - 1
+        ws.heads[shelf, type_, id_] = replaces or version - 1
     row = (
         shelf,
         type_,
         id_,
         version,
-        True,
+        not passing,
         final,
         thread,
         resource.get("status") if isinstance(resource.get("status"), str) else None,
@@ -85,8 +100,19 @@ def put_copy(
         readable_until,
         key.seal(body, place("copies", shelf, type_, id_, version)),
     )
-    ws.copies[shelf, type_, id_] = (row, resource)
+    if passing:
+        ws.add(INSERT_COPY, *row)
+    else:
+        ws.copies[shelf, type_, id_] = (row, resource)
     return body
+
+
+def close_older(ws: WriteSet, copy: Copy) -> None:
+    """No version of this copy so far can be read again, and the key that a release sealed it with is destroyed after the commit."""
+    ws.add(CLOSE_OLDER, 0, copy.shelf, copy.type, copy.id)
+    gone = (copy.thread, key_slot(copy.shelf, copy.key))
+    if copy.key and gone not in ws.destroys:
+        ws.destroys.append(gone)
 
 
 def written(ws: WriteSet, shelf: ShelfId, type_: str, id_: str) -> Copy | None:
@@ -106,6 +132,7 @@ def written(ws: WriteSet, shelf: ShelfId, type_: str, id_: str) -> Copy | None:
         fields["final"],
         fields["readable_until"],
         orjson.dumps(resource),
+        key_name(fields["sealed"]),
     )
 
 

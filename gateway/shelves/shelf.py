@@ -20,13 +20,14 @@ from gateway.identity import Caller, ShelfId, ThreadId
 from gateway.shelves.copies import Copy
 from gateway.storage import tables
 from gateway.storage.reads import COPY_COLUMNS, IN_THREAD, READ, VREAD, on_shelf
-from gateway.storage.sealing import KeyDestroyed, Keyring, place
+from gateway.storage.sealing import KeyDestroyed, Keyring, key_name, place
 from gateway.storage.statements import Query, Row
 from gateway.storage.writer import Database
 
 __all__ = ["Criteria", "Page", "Shelf", "Shelves"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}")  # R4 datatypes, id: whatever else is asked for names nothing
+_BEFORE_ALL: Final = -1
 _VERSIONS: Final = range(1, 2**31)
 _COMPARED: Final[Mapping[str, Callable[[Any, Any], Any]]] = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
 _c = tables.copies.c
@@ -94,7 +95,10 @@ class Shelf:
             params["version"] = version
         rows = await self._database.shelf_rows(self.id, READ if version is None else VREAD, params)
         copies = await self._open(rows)
-        return copies[0] if copies else None
+        if copies or version is None:
+            return copies[0] if copies else None
+        head = await self.read(type_, id_)
+        return head if head is not None and head.closed and version < head.version else None  # older versions answer as the shell
 
     async def in_thread(self, thread: ThreadId, type_: str) -> list[Copy]:
         """The current copies of one type that belong to one person's thread."""
@@ -133,11 +137,12 @@ class Shelf:
         copies = []
         for type_, id_, version, thread, updated, final, until, sealed in rows:
             try:
-                key = await self._keyring.get(ThreadId(thread), self.id)
+                named = key_name(sealed)
+                key = await self._keyring.get(ThreadId(thread), self.id, named)
                 body = key.open(sealed, place("copies", self.id, type_, id_, version))
             except KeyDestroyed:
                 continue  # a closed copy is not there
-            copies.append(Copy(self.id, type_, id_, version, ThreadId(thread), updated, final, until, body))
+            copies.append(Copy(self.id, type_, id_, version, ThreadId(thread), updated, final, until, body, named))
         return copies
 
 
@@ -153,6 +158,6 @@ class Shelves:
         """The caller's own shelf."""
         return self.reading_shelf(caller.shelf)
 
-    def reading_shelf(self, shelf: ShelfId) -> Shelf:
-        """Any shelf: for the release step only."""
-        return Shelf(self._database, self._keyring, shelf, millis(self._clock.now()))
+    def reading_shelf(self, shelf: ShelfId, *, ever: bool = False) -> Shelf:
+        """Any shelf: for the release step only. `ever`: also what can be read no longer, so that it can be closed."""
+        return Shelf(self._database, self._keyring, shelf, _BEFORE_ALL if ever else millis(self._clock.now()))

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, select, tuple_
 from gateway.identity import ShelfId, ThreadId
 from gateway.problems import Problem
 from gateway.storage import tables
-from gateway.storage.sealing import KeyStore, Slot
+from gateway.storage.sealing import KeyStore, Slot, slot_shelf
 from gateway.storage.statements import Query, update
 from gateway.storage.writer import INSERT_KEY, Database, StorageError, Writer
 from gateway.storage.writeset import WriteSet
@@ -128,7 +128,7 @@ class Keeping:
             return False
         if await self._database.facts(_THREAD, {"thread": slot[0]}):
             # Somebody may find this key at any moment and seal with it, for it is the place's own. Once that is done, it is noted.
-            if await self._database.facts(_IN_USE, named):
+            if await self._database.facts(_IN_USE, {"thread": slot[0], "slot": slot_shelf(slot[1])}):
                 ws = WriteSet()
                 ws.add(INSERT_KEY, *slot, self._real(), None, None)
                 await self._writer.commit(ws)

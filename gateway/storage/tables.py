@@ -97,6 +97,7 @@ transfers: Final = Table(
     _text("purposes"),  # the sender's, as asked, space separated
     _int("opened"),
     _int("closed", null=True),
+    _text("ending", null=True),  # how it was ended from outside its course: by her stop, or by a withdrawal
     PrimaryKeyConstraint("id"),
 )
 Index("transfers_thread", transfers.c.thread)
@@ -124,6 +125,8 @@ attempts: Final = Table(
     _int("introduced", null=True),
     _int("ended", null=True),
     _bytes("returned", null=True),  # sealed: what the receiver gave back (eta, decision, offer, worker)
+    _int("recalled", null=True),  # since when nothing flows to or from this receiver any more
+    _int("seen", null=True),  # when a human there had dealt with the ending
     PrimaryKeyConstraint("transfer", "number"),
 )
 Index("attempts_task", attempts.c.shelf, attempts.c.task)
@@ -283,6 +286,34 @@ reviews: Final = Table(
     _text("subject"),  # what it is about: an id, never a value
     _text("reason"),
     _text("state"),  # open, done
+    _int("made"),
+    PrimaryKeyConstraint("id"),
+)
+
+withdrawals: Final = Table(
+    "withdrawals",
+    metadata,
+    _text("id"),  # of the record on the shelf of whoever took it
+    _text("thread"),
+    _text("shelf"),
+    _text("terms"),  # JSON: scopes, classes, receivers
+    _int("made"),
+    PrimaryKeyConstraint("id"),
+)
+Index("withdrawals_thread", withdrawals.c.thread)
+
+checks: Final = Table(
+    "checks",
+    metadata,
+    _text("id"),  # of the Task that asks for it
+    _text("thread"),
+    _text("shelf"),  # of the lead worker's unit
+    _text("address"),  # who is asked now
+    _text("service"),
+    _text("patient"),
+    _text("cause"),  # stopped-by-survivor, consent-withdrawn, held-for-review
+    _text("state"),  # open, seen, done
+    _int("version"),
     _int("made"),
     PrimaryKeyConstraint("id"),
 )

@@ -14,7 +14,7 @@ from gateway import vocabulary as v
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.transfers.model import MOVES, Mover, Responsible, Returned, State, Transfer, legal_moves, responsible_in
 
-__all__ = ["Act", "apply_act", "illegal_move", "read_act"]
+__all__ = ["Act", "acted_after", "apply_act", "illegal_move", "read_act", "read_answer"]
 
 Json = dict[str, Any]
 
@@ -27,6 +27,9 @@ _FROM_STATUS: Final[Mapping[str, State]] = {
     "cancelled": State.STOPPED,
 }
 """For a client that moves Task.status alone."""
+
+
+_ANSWERS: Final = ("acknowledged", "closed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ def apply_act(transfer: Transfer, act: Act, mover: Mover, viewed: State, at: int
         shown = act.target in legal_moves(viewed, mover)
         if not shown or mover not in MOVES.get((transfer.state, act.target), frozenset()):
             raise illegal_move(viewed, mover)
+    if target is State.STOPPED:
+        return transfer  # `ended` says what that leaves
     attempt = transfer.attempt
     first = act.target is not None
     attempt = replace(
@@ -100,7 +105,7 @@ def apply_act(transfer: Transfer, act: Act, mover: Mover, viewed: State, at: int
         acknowledged=attempt.acknowledged or (at if target in (State.ACKNOWLEDGED, State.ACCEPTED) and first else None),
         accepted=attempt.accepted or (at if target is State.ACCEPTED else None),
         introduced=attempt.introduced or (at if target is State.INTRODUCED else None),
-        ended=at if target in (State.HANDED_OVER, State.STOPPED) else attempt.ended,
+        ended=at if target is State.HANDED_OVER else attempt.ended,
     )
     owner = responsible_in(target)
     responsible = {
@@ -108,8 +113,32 @@ def apply_act(transfer: Transfer, act: Act, mover: Mover, viewed: State, at: int
         Responsible.RECEIVER: attempt.party,
         Responsible.NONE: "none",
     }[owner]
-    closed = at if target in (State.HANDED_OVER, State.STOPPED) else transfer.closed
+    closed = at if target is State.HANDED_OVER else transfer.closed
     return replace(transfer, version=transfer.version + 1, state=target, responsible=responsible, closed=closed, attempt=attempt)
+
+
+def read_answer(before: Json, proposed: Json, at: str) -> str | None:
+    """What a receiver says of a Task that is over: `acknowledged`, `closed`, or nothing. Raises Problem for anything else."""
+    changed = [name for name in sorted(before.keys() | proposed.keys()) if before.get(name) != proposed.get(name) and name != "meta"]
+    if not changed:
+        return None
+    said = _code(proposed.get("businessStatus"), v.BUSINESS_STATUS) if "businessStatus" in changed else None
+    said = said or {"received": "acknowledged", "completed": "closed"}.get(str(proposed.get("status")))
+    if said not in _ANSWERS or not {"businessStatus", "status"}.issuperset(changed):
+        say = f"This is over, and nothing flows any more. Possible from what you see: {', '.join(_ANSWERS)}."
+        raise Problem(ProblemType.CONFLICT, Finding(IssueCode.CONFLICT, say, "Task.businessStatus", Refusal.ILLEGAL_MOVE))
+    return said
+
+
+def acted_after(transfer: Transfer, answer: str, at: int) -> Transfer:
+    """An ended transfer once a human at its receiver has said so. To say it again changes nothing but the version."""
+    attempt = transfer.attempt
+    state, responsible = transfer.state, transfer.responsible
+    if answer == "closed":
+        attempt, responsible = replace(attempt, seen=attempt.seen or at), "none"
+    elif Mover.RECEIVER in MOVES.get((state, State.ACKNOWLEDGED), frozenset()):
+        state, attempt = State.ACKNOWLEDGED, replace(attempt, acknowledged=attempt.acknowledged or at)
+    return replace(transfer, version=transfer.version + 1, state=state, responsible=responsible, attempt=attempt)
 
 
 def illegal_move(viewed: State | None, mover: Mover) -> Problem:
@@ -143,7 +172,7 @@ def _returned(proposed: Json, old: Returned, at: str, codes: Mapping[str, frozen
         value = extension.get("valueString")
         if extension.get("url") == v.EXT_ACTING_WORKER and isinstance(value, str) and len(value) <= 80:
             worker = value
-        else:
+        elif extension.get("url") != v.EXT_SHARING_ENDED:  # that one is the hub's own, and sent back with the rest
             findings.append(_unknown(f"{at}.extension[{i}]"))
     return Returned(worker, eta, decision or old.decision, tuple(offers), reason, tuple(redirects))
 

@@ -15,7 +15,7 @@ from gateway.parties.model import ClockRule, Policy
 from gateway.storage import tables
 from gateway.storage.statements import Query, insert, update
 from gateway.storage.writeset import WriteSet
-from gateway.transfers.model import Transfer
+from gateway.transfers.model import State, Transfer
 
 __all__ = ["ARMED", "FINISH_TIMER", "INSERT_TIMER", "Timer", "arm", "due_at", "rules_for", "stop"]
 
@@ -38,12 +38,17 @@ class Timer:
     due: int
 
 
-def rules_for(clocks: Sequence[ClockRule], transfer: Transfer, region: str) -> list[ClockRule]:
-    """The deadlines that start when this transfer enters its present state, in the receiver's region."""
+def rules_for(clocks: Sequence[ClockRule], transfer: Transfer, region: str, state: State | None = None) -> list[ClockRule]:
+    """The deadlines that start when this transfer enters its present state (or `state`), in the receiver's region.
+
+    The course behind an ending has those of its backup chain alone.
+    """
+    entered = (state or transfer.state).value
     return [
         rule
         for rule in clocks
-        if rule.state == transfer.state.value
+        if rule.state == entered
+        and (state is not None or transfer.ending is None or rule.then == "backup")
         and rule.region in ("", region)
         and region not in rule.except_regions
         and (rule.services is None or transfer.service in rule.services)
@@ -51,12 +56,17 @@ def rules_for(clocks: Sequence[ClockRule], transfer: Transfer, region: str) -> l
     ]
 
 
-def arm(ws: WriteSet, policy: Policy, transfer: Transfer, at: int, new_id: Callable[[], str]) -> None:
-    """Start the deadlines of the state just entered, measured from `at` in the receiver's local time."""
+def arm(
+    ws: WriteSet, policy: Policy, transfer: Transfer, at: int, new_id: Callable[[], str], state: State | None = None, of: str | None = None
+) -> None:
+    """Start the deadlines of the state just entered, measured from `at` in the receiver's local time.
+
+    `of` is the id they are about, where that is not the transfer itself.
+    """
     region = policy.parties[transfer.attempt.party].region
     zone = ZoneInfo(policy.timezones[region])
-    for rule in rules_for(policy.clocks, transfer, region):
-        ws.add(INSERT_TIMER, new_id(), transfer.id, rule.id, due_at(rule, transfer, at, zone), "armed", None)
+    for rule in rules_for(policy.clocks, transfer, region, state):
+        ws.add(INSERT_TIMER, new_id(), of or transfer.id, rule.id, due_at(rule, transfer, at, zone), "armed", None)
 
 
 def due_at(rule: ClockRule, transfer: Transfer, at: int, zone: tzinfo) -> int:
@@ -78,12 +88,23 @@ def due_at(rule: ClockRule, transfer: Transfer, at: int, zone: tzinfo) -> int:
     return millis(local)
 
 
-def stop(ws: WriteSet, clocks: Sequence[ClockRule], armed: Sequence[Timer], transfer: Transfer) -> None:
-    """Stop the deadlines that the transfer has left or answered; the others run on."""
+def stop(ws: WriteSet, clocks: Sequence[ClockRule], armed: Sequence[Timer], transfer: Transfer, *, course: bool = True) -> None:
+    """Stop the deadlines that the transfer has left or answered; the others run on.
+
+    Of one that was ended there run on that a human there sees it, and the backup chain while the `course` behind it shows to somebody.
+    """
     rules = {rule.id: rule for rule in clocks}
     returned = transfer.attempt.returned
     given = {name for name, value in (("decision", returned.decision), ("eta", returned.eta), ("offer", returned.offers)) if value}
     for timer in armed:
         rule = rules.get(timer.clock)
-        if rule is None or transfer.state.value not in rule.during or rule.stopped_by & given:
+        if rule is None or rule.stopped_by & given or not _runs(rule, transfer, course):
             ws.add(FINISH_TIMER, "cancelled", None, timer.id)
+
+
+def _runs(rule: ClockRule, transfer: Transfer, course: bool) -> bool:
+    if transfer.ending is None:
+        return transfer.state.value in rule.during
+    if transfer.ending.value in rule.during:
+        return transfer.attempt.seen is None
+    return course and rule.then == "backup" and transfer.state.value in rule.during

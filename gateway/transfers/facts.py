@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select
 
 from gateway.decision.grants import Grant, GrantState
 from gateway.decision.rules import CompiledConsent
+from gateway.decision.withdrawal import Term
 from gateway.identity import PartyId, ShelfId, ThreadId, TransferId, shelf_party
 from gateway.storage import tables
 from gateway.storage.sealing import DataKey, KeyDestroyed, Keyring, place
@@ -25,6 +26,8 @@ __all__ = [
     "add_grant",
     "add_thread",
     "add_transfer",
+    "add_withdrawal",
+    "close_grants",
     "move_attempt",
     "move_transfer",
     "supersede_grants",
@@ -33,10 +36,13 @@ __all__ = [
 INSERT_THREAD: Final = insert(tables.threads)
 INSERT_GRANT: Final = insert(tables.grants)
 MOVE_GRANT: Final = update(tables.grants, where=("id",), set=("state",))
+INSERT_WITHDRAWAL: Final = insert(tables.withdrawals)
 INSERT_TRANSFER: Final = insert(tables.transfers)
 INSERT_ATTEMPT: Final = insert(tables.attempts)
-MOVE_TRANSFER: Final = update(tables.transfers, where=("id",), set=("version", "state", "responsible", "attempt", "priority", "closed"))
-_MOVED: Final = ("address", "acknowledged", "accepted", "introduced", "ended", "returned")
+MOVE_TRANSFER: Final = update(
+    tables.transfers, where=("id",), set=("version", "state", "responsible", "attempt", "priority", "closed", "ending")
+)
+_MOVED: Final = ("address", "acknowledged", "accepted", "introduced", "ended", "returned", "recalled", "seen")
 MOVE_ATTEMPT: Final = update(tables.attempts, where=("transfer", "number"), set=_MOVED)
 
 _t, _a, _g = tables.transfers.c, tables.attempts.c, tables.grants.c
@@ -47,6 +53,9 @@ _BY_RECEIVER_TASK: Final = Query(_JOINED.where(_a.shelf == bindparam("shelf"), _
 _BY_SENDER_REQUEST: Final = Query(_JOINED.where(_t.sender_shelf == bindparam("shelf"), _t.sender_request == bindparam("request")))
 _OF_THREAD: Final = Query(_JOINED.where(_t.thread == bindparam("thread")).order_by(_t.opened, _t.id))
 _GRANTS: Final = Query(select(*tables.grants.columns).where(_g.thread == bindparam("thread")))
+_WITHDRAWALS: Final = Query(
+    select(tables.withdrawals.c.made, tables.withdrawals.c.terms).where(tables.withdrawals.c.thread == bindparam("thread"))
+)
 _EPOCH: Final = Query(select(tables.threads.c.epoch).where(tables.threads.c.id == bindparam("thread")))
 
 
@@ -85,6 +94,11 @@ class Facts:
         """The thread's epoch: moved on by every withdrawal and every new grant."""
         rows = await self._database.facts(_EPOCH, {"thread": thread})
         return int(rows[0][0])
+
+    async def withdrawals(self, thread: ThreadId) -> list[tuple[int, tuple[Term, ...]]]:
+        """What she took back, each with its time."""
+        rows = await self._database.facts(_WITHDRAWALS, {"thread": thread})
+        return [(made, tuple(Term.from_json(raw) for raw in orjson.loads(terms))) for made, terms in rows]
 
     async def _one(self, query: Query, **params: Any) -> Transfer | None:
         found = await self._all(query, **params)
@@ -126,6 +140,7 @@ class Facts:
             opened=head["opened"],
             closed=head["closed"],
             attempt=attempt,
+            ending=State(head["ending"]) if head["ending"] is not None else None,
         )
 
 
@@ -146,8 +161,18 @@ def add_grant(ws: WriteSet, grant: Grant) -> None:
 
 def supersede_grants(ws: WriteSet, grants: Sequence[Grant]) -> None:
     """A newer version of their Consent takes their place."""
+    close_grants(ws, grants, GrantState.SUPERSEDED)
+
+
+def close_grants(ws: WriteSet, grants: Sequence[Grant], state: GrantState) -> None:
+    """They give nothing any more."""
     for grant in grants:
-        ws.add(MOVE_GRANT, GrantState.SUPERSEDED.value, grant.id)
+        ws.add(MOVE_GRANT, state.value, grant.id)
+
+
+def add_withdrawal(ws: WriteSet, id_: str, thread: ThreadId, shelf: ShelfId, terms: Sequence[Term], at: int) -> None:
+    """What she took back, for consents given before it that are still to come."""
+    ws.add(INSERT_WITHDRAWAL, id_, thread, shelf, orjson.dumps([term.to_json() for term in terms]).decode(), at)
 
 
 def _grant(row: Row) -> Grant:
@@ -176,7 +201,7 @@ def add_transfer(ws: WriteSet, t: Transfer) -> None:
     ws.add(
         INSERT_TRANSFER,
         *(t.id, t.thread, t.version, t.state.value, t.responsible, t.attempt.number, t.sender_shelf, t.sender_task, t.sender_request),
-        *(t.service, t.priority, " ".join(sorted(t.purposes)), t.opened, t.closed),
+        *(t.service, t.priority, " ".join(sorted(t.purposes)), t.opened, t.closed, t.ending),
     )
 
 
@@ -186,20 +211,27 @@ def add_attempt(ws: WriteSet, t: Transfer, key: DataKey | None = None) -> None:
     ws.add(
         INSERT_ATTEMPT,
         *(t.id, a.number, a.shelf, a.address, a.task, a.request, a.patient, a.consent, a.provenance, a.row, a.agreement, a.basis),
-        *(a.offered, a.acknowledged, a.accepted, a.introduced, a.ended, _sealed(t, key)),
+        *(a.offered, a.acknowledged, a.accepted, a.introduced, a.ended, _sealed(t, key), a.recalled, a.seen),
     )
 
 
 def move_transfer(ws: WriteSet, before: Transfer, after: Transfer) -> None:
     """The transfer after a move, guarded by the version it was decided on."""
     ws.transfers[before.id] = before.version
-    ws.add(MOVE_TRANSFER, after.version, after.state.value, after.responsible, after.attempt.number, after.priority, after.closed, after.id)
+    ending = after.ending.value if after.ending is not None else None
+    ws.add(
+        MOVE_TRANSFER,
+        *(after.version, after.state.value, after.responsible, after.attempt.number, after.priority, after.closed, ending, after.id),
+    )
 
 
 def move_attempt(ws: WriteSet, after: Transfer, key: DataKey) -> None:
     """The current attempt after a move."""
     a = after.attempt
-    ws.add(MOVE_ATTEMPT, a.address, a.acknowledged, a.accepted, a.introduced, a.ended, _sealed(after, key), after.id, a.number)
+    ws.add(
+        MOVE_ATTEMPT,
+        *(a.address, a.acknowledged, a.accepted, a.introduced, a.ended, _sealed(after, key), a.recalled, a.seen, after.id, a.number),
+    )
 
 
 def _sealed(t: Transfer, key: DataKey | None) -> bytes | None:

@@ -13,14 +13,14 @@ from gateway.contact.text import CALL_ME, LIMIT, telling
 from gateway.contact.windows import SafeContact, next_open, safe_contacts
 from gateway.decision.grants import Grant, GrantState
 from gateway.delivery.ledger import INSERT_DELIVERY
-from gateway.identity import Caller, PartyId
+from gateway.identity import Caller, PartyId, ShelfId, ThreadId
 from gateway.parties.model import Policy
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.transfers.asking import refused
 from gateway.transfers.intake import Draft
 from gateway.transfers.work import Stored, Work
 
-__all__ = ["FOLLOW_UP", "channel_for", "may_follow_up", "take_message"]
+__all__ = ["FOLLOW_UP", "channel_for", "may_follow_up", "take_message", "unsent"]
 
 FOLLOW_UP: Final = "contact-follow-up"
 _CHANNEL: Final = "text"
@@ -38,6 +38,7 @@ async def take_message(work: Work, index: int, draft: Draft, caller: Caller) -> 
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.payload", Refusal.NAME_OR_TITLE_IN_MESSAGE))
     if not may_follow_up(await work.known_grants(draft.thread), caller.party, work.at):
         raise refused(Refusal.NO_CONSENT, at)
+    await work.own(draft.thread)  # a withdrawal decided on how the thread stands now must see this text
     now = when(work.at)
     contact = channel_for(draft.patient, now)
     if contact is None:
@@ -63,6 +64,15 @@ async def take_message(work: Work, index: int, draft: Draft, caller: Caller) -> 
     )
     work.deliveries.append(id_)
     work.stored[index] = Stored(201, "Communication", draft.id, 1)
+
+
+async def unsent(work: Work, thread: ThreadId, shelf: ShelfId, parts: str) -> None:
+    """A text that will not go, as its sender sees it."""
+    found = await work.parts.release.message(thread, shelf, str(orjson.loads(parts)[0][1]))
+    if found is not None:
+        copy, _ = found
+        key = await work.key(thread, shelf)
+        work.put(key, {**copy.resource(), "status": "not-done"}, shelf, thread, copy.version + 1)
 
 
 def may_follow_up(grants: list[Grant], party: PartyId, at: int) -> bool:

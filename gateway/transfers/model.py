@@ -29,6 +29,7 @@ __all__ = [
     "responsible_in",
     "seen_by_receiver",
     "seen_by_sender",
+    "sender_sees",
     "viewed_as",
 ]
 
@@ -127,7 +128,8 @@ def _table() -> Mapping[tuple[State, State], frozenset[Mover]]:
     allow(Mover.RECEIVER, _MET, *_HELD)  # held by a named human, who has accepted: never by nobody
     allow(Mover.RECEIVER, _HELD, State.ACCEPTED, *_HELD)
     allow(Mover.RECEIVER, (*_WAITING, *_MET, *_HELD), State.STOPPED)
-    allow(Mover.SENDER, (*_WAITING, *_DECLINES, State.EXPIRED, State.HELD), State.STOPPED)
+    allow(Mover.RECEIVER, _DECLINES, State.ACCEPTED)  # not taken may still become taken over (R5)
+    allow(Mover.SENDER, (*_WAITING, *_DECLINES, State.EXPIRED, *_MET, *_HELD, State.HELD), State.STOPPED)
     allow(Mover.HUB, (State.OFFERED,), State.DELIVERED)
     allow(Mover.HUB, (State.OFFERED, State.BACKUP_OFFERED), State.DELIVERY_FAILED)
     chain = (State.OFFERED, State.DELIVERED, State.ACKNOWLEDGED, State.BACKUP_OFFERED, State.DELIVERY_FAILED)
@@ -217,6 +219,15 @@ def seen_by_sender(state: State, view: StatusView) -> Seen:
     return Seen(_FULL[state], final=state in FULL_FINAL)
 
 
+def sender_sees(transfer: Transfer, view: StatusView) -> Seen:
+    """What this sender is shown of a transfer. With the minimal view an ending shows as the course does, which moves only when a human
+    at the receiver acts; it is `taken-over` once one has dealt with the ending."""
+    if view is StatusView.MINIMAL and transfer.ending is not None:
+        done = transfer.attempt.accepted is not None or transfer.attempt.seen is not None
+        return Seen("taken-over", final=True) if done else seen_by_sender(transfer.state, view)
+    return seen_by_sender(transfer.stands, view)
+
+
 def seen_by_receiver(state: State) -> Seen:
     """The receiver works on the real state; that its own system received the copy is no news to it."""
     return Seen((State.OFFERED if state is State.DELIVERED else state).value)
@@ -256,6 +267,13 @@ class Attempt:
     introduced: int | None = None
     ended: int | None = None
     returned: Returned = field(default=Returned())
+    recalled: int | None = None
+    seen: int | None = None
+
+    @property
+    def shut(self) -> bool:
+        """Whether the receiver is left with closed shells: it had not met her when the sharing ended (R15)."""
+        return self.recalled is not None and self.introduced is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,3 +294,9 @@ class Transfer:
     opened: int
     closed: int | None
     attempt: Attempt
+    ending: State | None = None
+
+    @property
+    def stands(self) -> State:
+        """The real state. `state` is its course, which goes on behind an ending for a sender that must not see it."""
+        return self.ending or self.state

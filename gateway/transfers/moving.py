@@ -1,4 +1,4 @@
-"""Moving a transfer: a party's act, the hub's own moves, and the author's edits. One way: facts, then every view rendered again."""
+"""Moving a transfer: whoever moved it, and the author's edits. One way: facts, then every view rendered again."""
 
 from __future__ import annotations
 
@@ -6,49 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 from gateway import vocabulary as v
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.decision.decide import Permit, decide
 from gateway.decision.grants import Grant
 from gateway.delivery.ledger import announce
 from gateway.disclosure.release import Changed, row_view
-from gateway.identity import Caller, ShelfId, shelf_party
-from gateway.oauth.scopes import ActionScope, has_action
+from gateway.identity import ShelfId
 from gateway.parties.model import Policy
-from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.problems import Finding, IssueCode, Problem, ProblemType
+from gateway.storage.sealing import DataKey
 from gateway.transfers import clocks
-from gateway.transfers.acts import Act, apply_act, illegal_move, read_act
+from gateway.transfers.acts import illegal_move
 from gateway.transfers.asking import ask_for, coding
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import Mover, Seen, State, Transfer, seen_by_receiver, seen_by_sender, viewed_as
+from gateway.transfers.model import Mover, Seen, State, Transfer, sender_sees
 from gateway.transfers.recording import released
-from gateway.transfers.work import Stored, Work
+from gateway.transfers.work import Work
 
-__all__ = ["act_on_task", "commit_move", "decide_now", "edit_thread", "hub_move"]
-
-
-async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> None:
-    """A write to a Task that exists: an act by the receiver, or by the sender on its own view. Raises Problem."""
-    before = draft.before
-    if before is None:
-        raise AssertionError("an update has a version before it")
-    facts = work.parts.facts
-    received = await facts.received(caller.shelf, draft.id)
-    transfer = received or await facts.sent(caller.shelf, draft.id)
-    if transfer is None or before.final:
-        raise illegal_move(None, Mover.SENDER)
-    mover = Mover.RECEIVER if received is not None else Mover.SENDER
-    viewed = _viewed(work, transfer, mover)
-    act = read_act(before.resource(), draft.resource, transfer, mover, draft.entry.at, work.policy.codes)
-    _check_scopes(work, caller, act, mover, transfer, draft.entry.at)
-    if act.target is None and act.returned == transfer.attempt.returned:
-        work.stored[index] = Stored(200, "Task", draft.id, before.version)  # nothing asked, nothing written
-        return
-    after = apply_act(transfer, act, mover, viewed, work.at)
-    changed = await commit_move(work, transfer, after)
-    work.ws.audit.append(_acted(work, caller, transfer, after))
-    written = [w.version for w in changed.shelves.get(caller.shelf, ()) if w.type == "Task" and w.id == draft.id]
-    work.stored[index] = Stored(200, "Task", draft.id, written[0] if written else before.version)
+__all__ = ["commit_move", "decide_now", "edit_thread", "hub_move", "seen_now"]
 
 
 def hub_move(transfer: Transfer, target: State) -> Transfer:
@@ -56,24 +31,37 @@ def hub_move(transfer: Transfer, target: State) -> Transfer:
     return replace(transfer, version=transfer.version + 1, state=target)
 
 
-async def commit_move(work: Work, before: Transfer, after: Transfer) -> Changed:
-    """Add a transfer's new facts, views, timers and deliveries to the plan."""
+async def commit_move(
+    work: Work, before: Transfer, after: Transfer, *, permit: Permit | None = None, fresh: DataKey | None = None
+) -> Changed:
+    """Add a transfer's new facts, views, timers and deliveries to the plan.
+
+    With a `fresh` key the receiver's copies are narrowed to what `permit` lets it keep, and the versions before are closed.
+    """
     parts, policy = work.parts, work.policy
     work.moved.add(after.id)
     move_transfer(work.ws, before, after)
-    move_attempt(work.ws, after, await work.key(after.thread, after.attempt.shelf))
-    permit = decide_now(policy, after, await work.known_grants(after.thread), work.at)
+    own = await work.key(after.thread, after.attempt.shelf)
+    move_attempt(work.ws, after, own)
+    if permit is None or fresh is None:
+        permit = decide_now(policy, after, await work.known_grants(after.thread), work.at)
     changed = Changed()
-    release = await parts.release.render(work.ws, changed, plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=work.edited)
+    release = await parts.release.render(
+        *(work.ws, changed), plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=work.edited, own=own, fresh=fresh
+    )
     if release is not None and permit is not None:
         work.ws.audit.append(released(work, after, permit, release))
     rows = await parts.database.facts(clocks.ARMED, {"transfer": after.id})
     armed = [clocks.Timer(*row) for row in rows if row[0] != work.fired]
-    clocks.stop(work.ws, policy.clocks, armed, after)
-    if after.state is not before.state or after.attempt.address != before.attempt.address:
+    shows = not seen_now(policy, after).final  # an ended transfer's course goes on while its sender must not see the ending
+    clocks.stop(work.ws, policy.clocks, armed, after, course=shows)
+    if after.ending is not before.ending:
+        clocks.arm(work.ws, policy, after, work.at, parts.new_id, state=after.stands)
+    elif after.state is not before.state or after.attempt.address != before.attempt.address:
         clocks.arm(work.ws, policy, after, work.at, parts.new_id)
     actor = work.caller.shelf if work.caller else None
-    work.deliveries += announce(work.ws, policy, after, changed, actor=actor, at=work.at, new_id=parts.new_id)
+    recalled = after.attempt.shelf if after.attempt.shut else None
+    work.deliveries += announce(work.ws, policy, after, changed, actor=actor, at=work.at, new_id=parts.new_id, recalled=recalled)
     return changed
 
 
@@ -91,7 +79,7 @@ async def edit_thread(work: Work, drafts: list[Draft], shelf: ShelfId) -> None:
         for transfer in await work.parts.facts.of_thread(thread):
             mine = transfer.sender_shelf == shelf
             asked = requests.get(transfer.sender_request) if mine else None
-            if _sender_sees(work.policy, transfer).final:
+            if seen_now(work.policy, transfer).final:
                 if asked is not None:
                     raise illegal_move(None, Mover.SENDER)
             elif transfer.id not in work.moved and mine and (asked is not None or thread in agreed or thread in people):
@@ -128,50 +116,13 @@ def decide_now(policy: Policy, transfer: Transfer, grants: list[Grant], at: int)
 
     Nothing new goes either once the sender's view is final, nor once the transfer is over.
     """
-    if transfer.closed is not None or _sender_sees(policy, transfer).final:
+    if transfer.closed is not None or seen_now(policy, transfer).final:
         return None
     answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
     return answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
 
 
-def _viewed(work: Work, transfer: Transfer, mover: Mover) -> State:
-    return viewed_as(seen_by_receiver(transfer.state) if mover is Mover.RECEIVER else _sender_sees(work.policy, transfer))
-
-
-def _sender_sees(policy: Policy, transfer: Transfer) -> Seen:
+def seen_now(policy: Policy, transfer: Transfer) -> Seen:
+    """What its sender is shown of a transfer."""
     row = next(r for r in policy.rows if r.id == transfer.attempt.row)
-    return seen_by_sender(transfer.state, row_view(policy, transfer, row))
-
-
-def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: Transfer, at: str) -> None:
-    wanted = [ActionScope.TRANSFER_ACCEPT if mover is Mover.RECEIVER else ActionScope.TRANSFER_OFFER]
-    if act.gives_decision:
-        wanted.append(ActionScope.DECISION_WRITE)
-    if act.gives_offer:
-        wanted.append(ActionScope.OFFER_WRITE)
-    if not all(has_action(caller.scopes, scope) for scope in wanted):
-        say = "Your client has no scope for this act."
-        raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, at, Refusal.SCOPE_MISSING))
-    if act.gives_offer and caller.party not in work.policy.services[transfer.service].owners:
-        say = "Only the owner of a service may offer it, or state an amount or a time."
-        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output", Refusal.NOT_OWNER_OF_OFFER))
-
-
-def _acted(work: Work, caller: Caller, before: Transfer, after: Transfer) -> AuditEntry:
-    given = (("decision", after.attempt.returned.decision),) if after.attempt.returned.decision else ()
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.ACT,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party,
-        actor_shelf=caller.shelf,
-        actor_role=caller.role,
-        client_id=caller.client_id,
-        thread=after.thread,
-        transfer=after.id,
-        attempt=str(after.attempt.number),
-        target_party=shelf_party(after.sender_shelf),
-        policy_version=work.policy.version,
-        correlation_id=work.correlation,
-        detail=(("from", before.state.value), ("to", after.state.value), *given),
-    )
+    return sender_sees(transfer, row_view(policy, transfer, row))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway import vocabulary as v
 from gateway.decision.decide import Ask, Denial, Permit, Said, decide
+from gateway.decision.grants import Grant, GrantState
 from gateway.delivery.ledger import announce
+from gateway.disclosure.closing import onward
 from gateway.disclosure.minimize import Source, age_band_of, classes_in, yes_in
 from gateway.disclosure.release import Changed, Known, line_of, row_view
 from gateway.disclosure.views import sender_task
 from gateway.identity import Caller, ShelfId, StatusView, TransferId
 from gateway.parties.model import Address
-from gateway.problems import Finding, IssueCode, Problem, ProblemType
+from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.shelves.copies import reference_id, written
+from gateway.storage.sealing import DataKey
 from gateway.transfers import clocks
 from gateway.transfers.asking import coding, grounds_of, needs_in, refused
 from gateway.transfers.facts import add_attempt, add_transfer
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import Attempt, State, Transfer, seen_by_sender
+from gateway.transfers.model import Attempt, State, Transfer, sender_sees
 from gateway.transfers.recording import released
 from gateway.transfers.routing import addressee, service_of
 from gateway.transfers.work import Stored, Work
@@ -37,6 +41,8 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     _must_perform(address, request, at)
     service = policy.services[service_of(request, policy, f"{at}.focus")]
     grants = await work.known_grants(draft.thread)
+    if v.CLOSED in draft.patient.get("meta", {}).get("tag", ()):
+        raise refused(Refusal.CONSENT_WITHDRAWN, f"{at}.for", (("target", address.party), ("gate", "consent")))
     source = Source(draft.patient, request, task)
     ask = Ask(
         sender=policy.parties[caller.party],
@@ -52,6 +58,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         state=State.OFFERED.value,
         needs=needs_in(task),
         said=Said(age_band_of(source, parts.plan(), work.at), yes_in(source, parts.plan())),
+        recalled=await _recalled(work, draft, caller, grants),
     )
     permit = decide(ask, policy)
     if isinstance(permit, Denial):
@@ -59,8 +66,12 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     known = work.known.get((draft.thread, ShelfId(address.shelf)))
     if known is None:
         known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
-    key = await work.key(draft.thread, address.shelf)
     transfer = _transfer(work, draft, caller, address, permit, request, known)
+    attempt = transfer.attempt
+    if not draft.new_thread:
+        await work.own(draft.thread)  # a withdrawal decided on how the thread stands now must see this transfer
+    key = work.new_key(draft.thread, attempt.shelf, attempt.task)
+    hers = await _her_key(work, transfer, known)
     changed = Changed()
     release = parts.release.open(
         work.ws,
@@ -71,6 +82,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         transfer=transfer,
         grants=grants,
         key=key,
+        hers=hers,
         known=known,
         at=work.at,
     )
@@ -84,11 +96,31 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     work.deliveries += announce(work.ws, policy, transfer, changed, actor=caller.shelf, at=work.at, new_id=parts.new_id)
     work.ws.audit.append(released(work, transfer, permit, release))
     view = row_view(policy, transfer, permit.row)
-    seen = seen_by_sender(transfer.state, view)
+    seen = sender_sees(transfer, view)
     shown = sender_task(task, transfer, seen, line_of(policy, transfer), number=draft.id, row=permit.row, full=view is StatusView.FULL)
     own = await work.key(draft.thread, caller.shelf)
     work.put(own, shown, caller.shelf, draft.thread, 1)
     work.stored[index] = Stored(201, "Task", draft.id, 1)
+
+
+async def _recalled(work: Work, draft: Draft, caller: Caller, grants: list[Grant]) -> frozenset[str]:
+    """The withdrawn grants whose withdrawal this sender was told of: those its copy of the consents named, once it received a recall."""
+    gone = [grant for grant in grants if grant.state is GrantState.WITHDRAWN]
+    if not gone or not any(
+        t.attempt.shelf == caller.shelf and t.attempt.recalled is not None for t in await work.parts.facts.of_thread(draft.thread)
+    ):
+        return frozenset()
+    standing = [replace(grant, state=GrantState.ACTIVE, ends=None) for grant in gone]
+    return frozenset(grant.id for grant in onward(work.policy, work.policy.parties[caller.party], standing, work.at))
+
+
+async def _her_key(work: Work, transfer: Transfer, known: Known) -> DataKey:
+    """The key of the person on the receiver's shelf: that of the copies it has, or a new one."""
+    attempt = transfer.attempt
+    named = (known.consent.key if known.consent else "") or (known.patient.key if known.patient else "")
+    if named:
+        return await work.key(transfer.thread, attempt.shelf, named)
+    return work.new_key(transfer.thread, attempt.shelf, attempt.consent)
 
 
 def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit: Permit, request: Json, known: Known) -> Transfer:

@@ -6,7 +6,7 @@ A refusal is raised before anything is committed; the API's one error path commi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,8 @@ from sqlalchemy import bindparam, select
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.decision.coalition import check_coalition_consent
 from gateway.decision.grants import GrantState, compile_grants, compile_recorded
+from gateway.decision.rules import CompiledConsent
+from gateway.decision.withdrawal import is_withdrawal, left_of
 from gateway.identity import Caller
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.shelves.copies import Copy, reference_id
@@ -22,11 +24,13 @@ from gateway.storage import tables
 from gateway.storage.statements import Query, insert
 from gateway.storage.writer import unavailable
 from gateway.storage.writeset import Stale
+from gateway.transfers.acting import act_on_task
 from gateway.transfers.facts import add_grant, add_thread, supersede_grants
 from gateway.transfers.intake import Draft, Entry, prepare
 from gateway.transfers.messages import take_message
-from gateway.transfers.moving import act_on_task, edit_thread
+from gateway.transfers.moving import edit_thread
 from gateway.transfers.opening import open_transfer
+from gateway.transfers.withdrawing import concerned, withdraw
 from gateway.transfers.work import Parts, Stored, Work
 from gateway.vocabulary import EXT_AGE_BAND
 
@@ -34,6 +38,8 @@ __all__ = ["Answer", "Referrals", "RequestKey"]
 
 Json = dict[str, Any]
 TRIES: Final = 3
+TRIES_TO_LOOSEN: Final = 20
+"""What ends sharing is not turned away because much is going on about her: each try finds more of it done."""
 INSERT_REQUEST: Final = insert(tables.requests)
 INSERT_REVIEW: Final = insert(tables.reviews)
 _ANSWERED: Final = Query(
@@ -77,7 +83,7 @@ class Referrals:
 
         Ask `answered` before: here only a request that was overtaken by its own repeat is looked for.
         """
-        for again in range(TRIES):
+        for again in range(TRIES_TO_LOOSEN):
             repeated = await self.answered(caller, key) if again else None
             if repeated is not None:
                 return repeated
@@ -93,7 +99,10 @@ class Referrals:
             self._record(work, caller, answer, key)
             result = await self._parts.writer.commit(work.ws)
             if isinstance(result, Stale):
+                if again + 1 >= TRIES and not work.loosens:
+                    break
                 continue
+            self._parts.keyring.forget(work.ws.destroys)
             for thread, shelf, data_key in work.fresh:
                 self._parts.keyring.remember(thread, shelf, data_key)
             self._parts.wake(work.deliveries)
@@ -123,25 +132,37 @@ class Referrals:
             elif draft.type == "Communication":
                 await take_message(work, index, draft, caller)
             else:
-                if draft.type == "Consent":
-                    await self._take_consent(work, draft, caller)
-                await self._store(work, index, draft, caller)
+                held = draft.type == "Consent" and not await self._take_consent(work, draft, caller)
+                await self._store(work, index, draft, caller, 202 if held else 201)
+        for thread, (gone, reduced, was) in work.loosened.items():
+            await concerned(work, thread, gone, reduced, was=was)
+        edits = [d for d in edits if not (d.type == "Consent" and d.before is None and is_withdrawal(d.resource))]
         if edits:
             await edit_thread(work, edits, caller.shelf)
 
-    async def _store(self, work: Work, index: int, draft: Draft, caller: Caller) -> None:
+    async def _store(self, work: Work, index: int, draft: Draft, caller: Caller, created: int = 201) -> None:
         before = draft.before
+        if before is not None and before.closed:
+            say = "This copy was closed: what it held is no longer shared. Write a new one."
+            raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, draft.entry.at))
         if before is not None and draft.type != "Patient" and before.resource().get("meta", {}).get("tag"):
             say = "This is a copy that the hub made for you. Its author edits it; you answer by the Task."
             raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, draft.entry.at))
-        key = await work.key(draft.thread, caller.shelf)
+        key = await work.key(draft.thread, caller.shelf, before.key if before is not None else "")
         version = before.version + 1 if before is not None else 1
         draft.resource.pop("meta", None)
         work.put(key, draft.resource, caller.shelf, draft.thread, version)
-        work.stored[index] = Stored(201 if before is None else 200, draft.type, draft.id, version)
+        work.stored[index] = Stored(created if before is None else 200, draft.type, draft.id, version)
 
-    async def _take_consent(self, work: Work, draft: Draft, caller: Caller) -> None:
-        """Compile a Consent into the register. One that is not understood gives no grant and waits for a human."""
+    async def _take_consent(self, work: Work, draft: Draft, caller: Caller) -> bool:
+        """Compile a Consent into the register, or take the record of a withdrawal. False when a human looks at that first.
+
+        One that is not understood gives no grant and waits for a human; one that was given before a withdrawal gives what is left.
+        """
+        withdrawal = is_withdrawal(draft.resource)
+        if draft.before is not None and (withdrawal or is_withdrawal(draft.before.resource())):
+            say = "The record of a withdrawal stays as it was made. Record another, or a new consent."
+            raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{draft.entry.at}.policyRule"))
         kind = work.policy.parties[caller.party].kind
         compiled = compile_recorded(draft.resource, work.policy, caller.party)
         findings = check_coalition_consent(
@@ -156,6 +177,9 @@ class Referrals:
         if findings:
             permission = {finding.refusal for finding in findings} <= _NOT_THEIRS
             raise Problem(ProblemType.FORBIDDEN if permission else ProblemType.UNPROCESSABLE, *findings)
+        if withdrawal and isinstance(compiled, CompiledConsent):
+            work.loosens = True
+            return await withdraw(work, draft, caller, compiled)
         version = draft.before.version + 1 if draft.before is not None else 1
         grants, rejected = compile_grants(
             draft.resource,
@@ -169,16 +193,29 @@ class Referrals:
             compiled=compiled,
         )
         known = await work.known_grants(draft.thread)
+        await work.own(draft.thread)  # a withdrawal decided on how the thread stands now must see these grants
+        if not draft.new_thread and isinstance(compiled, CompiledConsent):
+            for made, terms in await self._parts.facts.withdrawals(draft.thread):
+                if compiled.given is None or compiled.given <= made:
+                    grants = [left for left in (left_of(grant, terms) for grant in grants) if left is not None]
         if draft.before is not None:
-            await work.own(draft.thread)
-            supersede_grants(work.ws, [g for g in known if g.consent_id == draft.id and g.state is GrantState.ACTIVE])
-            known = [g for g in known if g.consent_id != draft.id]
+            old = [g for g in known if g.consent_id == draft.id and g.state is GrantState.ACTIVE]
+            supersede_grants(work.ws, old)
+            kept = {(g.scope, g.receiver_party) for g in grants}
+            gone = [g for g in old if (g.scope, g.receiver_party) not in kept]
+            reduced = [g for g in old if (g.scope, g.receiver_party) in kept]
+            before = work.loosened.setdefault(draft.thread, ([], [], list(known)))
+            work.loosens = True
+            before[0].extend(gone)
+            before[1].extend(reduced)
+            known = [replace(g, state=GrantState.SUPERSEDED) if g in old else g for g in known]
         for grant in grants:
             add_grant(work.ws, grant)
         work.grants[draft.thread] = [*known, *grants]
         for why in rejected:
             row = (self._parts.new_id(), caller.party, "consent-not-understood", draft.id, why.reason.value, "open", work.at)
             work.ws.add(INSERT_REVIEW, *row)
+        return True
 
     async def _focus(self, caller: Caller, draft: Draft, requests: Mapping[str, Draft]) -> Json:
         """The ServiceRequest a new Task is about: the author's own, and about the same person."""

@@ -14,7 +14,7 @@ from gateway.identity import Caller, ShelfId, ThreadId, TransferId
 from gateway.parties.model import Policy
 from gateway.shelves.copies import Copy, put_copy
 from gateway.shelves.shelf import Shelves
-from gateway.storage.sealing import DataKey, KeyDestroyed, Keyring
+from gateway.storage.sealing import DataKey, KeyDestroyed, Keyring, key_slot
 from gateway.storage.writer import Database, Writer
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.facts import Facts
@@ -72,6 +72,9 @@ class Work:
     bodies: dict[tuple[str, str, int], Copy] = field(default_factory=dict)
     edited: dict[tuple[str, str], Json] = field(default_factory=dict)  # the author's resources that this plan changes
     moved: set[TransferId] = field(default_factory=set)
+    loosens: bool = False  # whether it takes something back
+    loosened: dict[ThreadId, tuple[list[Grant], list[Grant], list[Grant]]] = field(default_factory=dict)  # gone, reduced, all before
+    asked: set[ThreadId] = field(default_factory=set)  # about whom this plan asks the lead worker already
     fired: str | None = None  # the timer that this plan is about
     known: dict[tuple[ThreadId, ShelfId], Known] = field(default_factory=dict)  # what this plan has put on a receiver's shelf
 
@@ -86,22 +89,29 @@ class Work:
         """The plan's time as an instant."""
         return instant(self.at)
 
-    async def key(self, thread: ThreadId, shelf: ShelfId) -> DataKey:
-        """The data key of a copy, made now when this thread has none on that shelf."""
-        held = self.keys.get((thread, shelf))
+    async def key(self, thread: ThreadId, shelf: ShelfId, name: str = "") -> DataKey:
+        """The data key of what a party wrote itself, or the one named; made now when this thread has none of the kind on that shelf."""
+        slot = key_slot(shelf, name)
+        held = self.keys.get((thread, slot))
         if held is not None:
             return held
         try:
             if thread in self.new_threads:
                 raise KeyDestroyed
-            key = await self.parts.keyring.get(thread, shelf)
+            key = await self.parts.keyring.get(thread, shelf, name)
         except KeyDestroyed:
-            key, row = self.parts.keyring.make(thread, shelf)
-            self.ws.keys.append(row)
-            self.fresh.append((thread, shelf, key))
-            if thread not in self.new_threads:
+            key = self.new_key(thread, shelf, name)
+            if not name:
                 await self.own(thread)  # two first keys for one copy must not be made side by side
-        self.keys[thread, shelf] = key
+        self.keys[thread, slot] = key
+        return key
+
+    def new_key(self, thread: ThreadId, shelf: ShelfId, name: str) -> DataKey:
+        """A key of a name that was never used, for what a release puts on a shelf."""
+        key, row = self.parts.keyring.make(thread, shelf, name)
+        self.ws.keys.append(row)
+        self.fresh.append((thread, shelf, key))
+        self.keys[thread, key_slot(shelf, name)] = key
         return key
 
     def put(self, key: DataKey, resource: Json, shelf: ShelfId, thread: ThreadId, version: int) -> None:

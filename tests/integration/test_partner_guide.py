@@ -63,6 +63,15 @@ async def test_the_offer_and_each_act_of_the_guide_are_taken(shown: World) -> No
     assert {output["type"]["coding"][0]["code"] for output in sent["output"]} == {"last-resort-line", "eta", "contact-card"}
 
 
+async def test_the_guides_withdrawal_is_recorded_and_closes_the_copy(shown: World) -> None:
+    task = await offered(shown)
+    patient = (await shown.call("counsellor", "GET", f"/fhir/Task/{task}")).json()["for"]["reference"]
+    record = json.loads(json.dumps(example("withdraw")).replace("Patient/YOUR-PATIENT-ID", patient))
+    answer = await shown.call("counsellor", "POST", "/fhir/Consent", record)
+    assert answer.status_code == 201, answer.text
+    assert (await shown.call("counsellor", "GET", f"/fhir/Task/{task}")).json()["status"] == "cancelled"
+
+
 async def test_the_guides_decline_is_taken(shown: World) -> None:
     task = await offered(shown)
     answer = await shown.call("counsellor", "PATCH", f"/fhir/Task/{task}", example("decline"))

@@ -154,12 +154,15 @@ async def _find(setup: Setup, caller: Caller, type_: str, id_: str) -> Any:
 async def _open(setup: Setup, row: rows.Copy) -> Any:
     """The model of a sealed row; None when its key was destroyed."""
     async with setup.keystore() as session:
-        key = await session.get(rows.Key, (row.thread, row.shelf))
+        start = 1 + row.sealed[0]  # a body begins with the name of its key
+        named, sealed = row.sealed[1:start].decode(), row.sealed[start:]
+        slot = f"{row.shelf}|{named}" if named else row.shelf
+        key = await session.get(rows.Key, (row.thread, slot))
     if key is None:
         return None
     try:
-        secret = setup.wrap.decrypt(key.wrapped[:NONCE], key.wrapped[NONCE:], f"{row.thread}|{row.shelf}".encode())
-        body = AESGCM(secret).decrypt(row.sealed[:NONCE], row.sealed[NONCE:], place(row.shelf, row.type, row.id, row.version))
+        secret = setup.wrap.decrypt(key.wrapped[:NONCE], key.wrapped[NONCE:], f"{row.thread}|{slot}".encode())
+        body = AESGCM(secret).decrypt(sealed[:NONCE], sealed[NONCE:], place(row.shelf, row.type, row.id, row.version))
     except InvalidTag:
         return None
     return get_fhir_model_class(row.type).model_validate_json(body)

@@ -65,7 +65,7 @@ class _Offer:
     correlation: str
     at: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     thread: ThreadId = field(default_factory=lambda: ThreadId(secrets.token_hex(16)))
-    keys: dict[str, AESGCM] = field(default_factory=dict)
+    keys: dict[str, tuple[str, AESGCM]] = field(default_factory=dict)
     wrapped: list[rows.Key] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
@@ -348,6 +348,8 @@ def _put(offer: _Offer, resource: Json, shelf: str, at: int, *, until: int | Non
     resource["meta"] = {**resource.get("meta", {}), "versionId": "1", "lastUpdated": instant(at)}
     body = get_fhir_model_class(type_).model_validate(resource).model_dump_json().encode()
     nonce = secrets.token_bytes(NONCE)
+    of = "" if shelf == offer.caller.shelf else "person" if type_ in ("Patient", "Consent") else "transfer"
+    name, key = _key(offer, shelf, of)
     offer.session.add(
         rows.Copy(
             shelf=shelf,
@@ -365,19 +367,21 @@ def _put(offer: _Offer, resource: Json, shelf: str, at: int, *, until: int | Non
             identifiers=" ".join(offer.setup.token(shelf, i["system"], i["value"]) for i in resource.get("identifier", ())) or None,
             updated=at,
             readable_until=until,
-            sealed=nonce + _key(offer, shelf).encrypt(nonce, body, place(shelf, type_, id_, 1)),
+            sealed=bytes((len(name),)) + name.encode() + nonce + key.encrypt(nonce, body, place(shelf, type_, id_, 1)),
         )
     )
 
 
-def _key(offer: _Offer, shelf: str) -> AESGCM:
-    held = offer.keys.get(shelf)
+def _key(offer: _Offer, shelf: str, of: str) -> tuple[str, AESGCM]:
+    """The party's own key, or the one of the person or of the transfer that a release puts on another's shelf; with its name."""
+    held = offer.keys.get(f"{shelf}|{of}")
     if held is None:
-        secret, nonce = secrets.token_bytes(32), secrets.token_bytes(NONCE)
-        wrapped = nonce + offer.setup.wrap.encrypt(nonce, secret, f"{offer.thread}|{shelf}".encode())
-        offer.wrapped.append(rows.Key(thread=offer.thread, shelf=shelf, wrapped=wrapped))
-        offer.session.add(rows.DataKey(thread=offer.thread, slot=shelf, made=0))
-        held = offer.keys[shelf] = AESGCM(secret)
+        secret, nonce, name = secrets.token_bytes(32), secrets.token_bytes(NONCE), secrets.token_hex(16) if of else ""
+        slot = f"{shelf}|{name}" if name else shelf
+        wrapped = nonce + offer.setup.wrap.encrypt(nonce, secret, f"{offer.thread}|{slot}".encode())
+        offer.wrapped.append(rows.Key(thread=offer.thread, shelf=slot, wrapped=wrapped))
+        offer.session.add(rows.DataKey(thread=offer.thread, slot=slot, made=0))
+        held = offer.keys[f"{shelf}|{of}"] = (name, AESGCM(secret))
     return held
 
 

@@ -152,7 +152,7 @@ async def test_a_key_in_use_is_no_orphan(world: World) -> None:
     store: Any = parts.keyring._store
     held = await store.held(("", ""), 99)
     noted = await parts.database.facts(Query(select(k.thread, k.slot).order_by(k.thread, k.slot)), {})
-    assert [slot[:2] for slot in held] == [tuple(row) for row in noted] and len(held) == 2
+    assert [slot[:2] for slot in held] == [tuple(row) for row in noted] and len(held) == 3
 
     assert await Keeping(parts.database, parts.writer, store, lambda: now() + 2 * ORPHAN_MS).drop_orphans() == 0
 
@@ -168,7 +168,7 @@ async def test_a_key_of_a_known_thread_that_was_found_and_used_is_noted_and_kept
 
     assert await Keeping(parts.database, parts.writer, store, lambda: now() + 2 * ORPHAN_MS).drop_orphans() == 0
 
-    assert len(await parts.database.facts(Query(select(k.slot)), {})) == 2
+    assert len(await parts.database.facts(Query(select(k.slot)), {})) == 3
     assert len(await world.tasks("counsellor")) == 1
 
 
