@@ -29,6 +29,7 @@ from gateway.identity import ShelfId, ThreadId, TransferId, shelf_party
 from gateway.parties.model import Endpoint
 from gateway.problems import Problem, Refusal
 from gateway.storage import tables
+from gateway.storage.sealing import KeyDestroyed
 from gateway.storage.statements import Query, insert, update
 from gateway.storage.writer import StorageError
 from gateway.storage.writeset import Committed, WriteSet
@@ -276,7 +277,10 @@ class Sender:
             elif state == "delivered" and claimed.transfer is not None:
                 transfer = await self._parts.facts.transfer(TransferId(claimed.transfer))
                 if transfer is not None and transfer.stands is State.OFFERED and transfer.attempt.shelf == claimed.shelf:
-                    await commit_move(work, transfer, hub_move(transfer, State.DELIVERED))
+                    try:
+                        await commit_move(work, transfer, hub_move(transfer, State.DELIVERED))
+                    except KeyDestroyed:  # closed while this was planned: what is planned now sees it
+                        continue
             result = await self._parts.writer.commit(work.ws)
             if isinstance(result, Committed):
                 self._parts.wake(work.deliveries)

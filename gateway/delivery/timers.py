@@ -12,6 +12,7 @@ from gateway.clock import millis
 from gateway.identity import PartyId, ThreadId, TransferId, shelf_party
 from gateway.parties.model import ClockRule, Policy
 from gateway.storage import tables
+from gateway.storage.sealing import KeyDestroyed
 from gateway.storage.statements import Query, insert
 from gateway.storage.writeset import Committed
 from gateway.transfers.checking import find_check, pass_on
@@ -53,7 +54,10 @@ class Timers:
             rule = next((r for r in work.policy.clocks if r.id == clock), None)
             work.ws.add(FINISH_TIMER, "fired", work.at, id_)
             if rule is not None and transfer is not None:
-                await self._act(work, transfer, rule)
+                try:
+                    await self._act(work, transfer, rule)
+                except KeyDestroyed:  # closed while this was planned: what is planned now sees it
+                    continue
                 work.ws.audit.append(_fired(work, transfer.thread, transfer.id, transfer.attempt.party, rule, due))
             elif rule is not None and check is not None:
                 party = await pass_on(work, check)

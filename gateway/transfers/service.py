@@ -21,6 +21,7 @@ from gateway.identity import Caller
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.shelves.copies import Copy, reference_id
 from gateway.storage import tables
+from gateway.storage.sealing import KeyDestroyed
 from gateway.storage.statements import Query, insert
 from gateway.storage.writer import unavailable
 from gateway.storage.writeset import Stale
@@ -90,6 +91,8 @@ class Referrals:
             work = Work.begin(self._parts, caller, correlation)
             try:
                 await self._plan(work, caller, entries())
+            except KeyDestroyed:  # closed while this was planned: what is planned now sees it
+                continue
             except Problem:
                 repeated = await self.answered(caller, key)
                 if repeated is None:
