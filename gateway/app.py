@@ -281,6 +281,7 @@ def _assemble(
     outbound = Outbound(http, statement=hub_statement(keys, urls.issuer, time.time), now=time.time)
     text_endpoint = Endpoint("text", ShelfId("text"), Transport.NUDGE, settings.text_service_url or "")
     texts = Texts(parts, HttpTransport(http, text_endpoint, outbound) if settings.text_service_url else None)
+
     def adapter_for(endpoint: Endpoint) -> OutboundAdapter:
         mine = in_force.now.adapters.get(shelf_party(endpoint.shelf))
         return mine if mine is not None else BUILT_IN[endpoint.transport]

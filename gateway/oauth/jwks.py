@@ -105,9 +105,7 @@ class JwksFetcher:
 
     async def _get(self, url: str) -> tuple[KeySet, float]:
         limits = self._limits
-        answer = await ask(
-            self._http, "GET", url, seconds=limits.timeout, size=limits.size, headers={"accept": "application/json"}
-        )
+        answer = await ask(self._http, "GET", url, seconds=limits.timeout, size=limits.size, headers={"accept": "application/json"})
         if answer.status != httpx.codes.OK:
             raise ValueError("not a plain 200")
         document = json.loads(answer.body.decode("utf-8"))

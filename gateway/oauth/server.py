@@ -45,9 +45,7 @@ class TokenService:
         self._proofs = proofs
         self._fhir_base = fhir_base
 
-    async def token(
-        self, form: Mapping[str, str], headers: Mapping[str, str], shown: Shown = NOTHING_SHOWN
-    ) -> TokenResponse | OAuthError:
+    async def token(self, form: Mapping[str, str], headers: Mapping[str, str], shown: Shown = NOTHING_SHOWN) -> TokenResponse | OAuthError:
         """Answer one token request. `form`: its parameters, each once, those without a value left out (RFC 6749 section 3.2); several
         `resource` values stand in one, with spaces between. `headers`: with lower-case names."""
         try:

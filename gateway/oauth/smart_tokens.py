@@ -155,9 +155,7 @@ class SmartTokens:
         body = prepare_token_request(GRANT_TYPE, scope=self._scope)
         url, headers, body = self._auth.prepare("POST", url, headers, body)
         try:
-            answer = await ask(
-                self._http, "POST", url, seconds=TOKEN_SECONDS, size=ANSWER_LIMIT, content=body.encode(), headers=headers
-            )
+            answer = await ask(self._http, "POST", url, seconds=TOKEN_SECONDS, size=ANSWER_LIMIT, content=body.encode(), headers=headers)
         except NoAnswer:
             raise SmartClientError("the token endpoint gave no usable answer") from None
         said = read_object(answer)
