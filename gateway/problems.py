@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from gateway.audit.explanation import Explanation
 
 __all__ = ["FINDINGS_LIMIT", "Challenge", "Finding", "IssueCode", "Problem", "ProblemType", "Refusal"]
 
@@ -134,19 +137,22 @@ class Problem(Exception):
         retry_after: int | None = None,
         grounds: tuple[tuple[str, str], ...] = (),
         challenge: Challenge = Challenge.TOKEN,
+        why: Explanation | None = None,
     ) -> None:
-        """`grounds`: codes and configuration ids on which it was decided, for the audit log alone; never for the caller."""
+        """`grounds`: codes and configuration ids on which it was decided, for the audit log alone, as is `why`; never for the caller."""
         super().__init__(type.value)
         self.type = type
         self.findings = findings[:FINDINGS_LIMIT]
         self.retry_after = retry_after
         self.grounds = grounds
         self.challenge = challenge
+        self.why = why
 
     def also(self, finding: Finding) -> Problem:
         """The same problem with one more thing to say, which is never cut off."""
         kept = self.findings[: FINDINGS_LIMIT - 1]
-        return Problem(self.type, *kept, finding, retry_after=self.retry_after, grounds=self.grounds, challenge=self.challenge)
+        more: dict[str, Any] = {"retry_after": self.retry_after, "grounds": self.grounds, "challenge": self.challenge, "why": self.why}
+        return Problem(self.type, *kept, finding, **more)
 
     def __str__(self) -> str:
         return f"{self.type}: " + "; ".join(f"{f.code} at {f.expression or '-'}" for f in self.findings)

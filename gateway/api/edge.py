@@ -132,7 +132,7 @@ class Edge:
                 target=dict(problem.grounds).get("target"),
             )
             try:
-                await self.parts.writer.commit(WriteSet(audit=[entry]))
+                await self.parts.writer.commit(WriteSet(audit=[entry], why=[(0, problem.why)] if problem.why is not None else []))
             except Problem as lost:
                 return answer(lost, correlation)
         return answer(problem, correlation)

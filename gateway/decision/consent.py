@@ -38,6 +38,7 @@ __all__ = [
     "compile_consent",
     "evaluate",
     "excludes",
+    "excluding",
 ]
 
 
@@ -90,12 +91,17 @@ def evaluate(consents: Sequence[CompiledConsent], request: ConsentRequest) -> Ve
 
 
 def excludes(consent: CompiledConsent, request: ConsentRequest) -> bool:
-    """Whether this consent shuts this receiver out by name: a deny that names an actor, and wins within its own consent.
+    """Whether this consent shuts this receiver out by name (`excluding`)."""
+    return excluding(consent, request) is not None
+
+
+def excluding(consent: CompiledConsent, request: ConsentRequest) -> Rule | None:
+    """The rule by which this consent shuts this receiver out by name: a deny that names an actor, and wins within its own consent.
 
     Such an exclusion holds for whatever else is permitted; a deny that names nobody only narrows the consent it stands in.
     """
     why, rule = _judge(consent, request, _rank(request.labels))
-    return why is Why.RULE_DENIES and rule is not None and rule.actors is not None
+    return rule if why is Why.RULE_DENIES and rule is not None and rule.actors is not None else None
 
 
 def _judge(consent: CompiledConsent, request: ConsentRequest, rank: int | None) -> tuple[Why, Rule | None]:

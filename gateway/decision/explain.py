@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.problems import Refusal
 
-__all__ = ["Gate", "Note", "Step", "Trace", "explain", "told"]
+__all__ = ["Gate", "Note", "Step", "Trace", "explain", "sentence", "told"]
 
 
 class Gate(StrEnum):
@@ -131,6 +131,11 @@ _TOLD: Final[Mapping[Refusal, str]] = {
 def told(refusal: Refusal) -> str:
     """The one sentence a refused caller reads. The same for every person, real or not."""
     return _TOLD.get(refusal, "This is not allowed.")
+
+
+def sentence(note: Note) -> str:
+    """What a note stands for."""
+    return _SENTENCES[note]
 
 
 def explain(trace: Trace) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.decision.ask import Ask
-from gateway.decision.consent import evaluate, excludes
+from gateway.decision.consent import evaluate, excludes, excluding
 from gateway.decision.explain import Gate, Note, Step, Trace
 from gateway.decision.grants import Grant, GrantState
 from gateway.decision.plan import PolicyIndex
@@ -15,7 +15,7 @@ from gateway.identity import StatusView
 from gateway.parties.model import ClassRule, Policy
 from gateway.problems import Refusal
 
-__all__ = ["Granted", "NoGrant", "usable_grants"]
+__all__ = ["Granted", "NoGrant", "excluding_rule", "in_force", "request_for", "usable_grants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def usable_grants(
             steps.append(Step(Gate.CONSENT, note, grant.id))
     if fitting:
         best: Granted | None = None
-        speaking = [g.rule for g in ask.grants if g.rule is not None and _in_force(g, ask.at)]
+        speaking = [g.rule for g in ask.grants if g.rule is not None and in_force(g, ask.at)]
         for purpose in sorted(purposes):
             found = _for_purpose(ask, fitting, speaking, purpose, classes, index)
             if found is not None and (best is None or len(found.classes or ()) > len(best.classes or ())):
@@ -71,7 +71,8 @@ def usable_grants(
     return NoGrant(_refusal(ask, steps), tuple(steps))
 
 
-def _in_force(grant: Grant, at: int) -> bool:
+def in_force(grant: Grant, at: int) -> bool:
+    """Whether a grant stands now."""
     return grant.state == GrantState.ACTIVE and grant.starts <= at and (grant.ends is None or at <= grant.ends)
 
 
@@ -143,19 +144,30 @@ def _spoken(
     """Those of the classes that the grant's own consent allows in full, and from which no consent excludes this receiver by name."""
     allowed = set()
     for name in classes:
-        request = ConsentRequest(
-            receiver_party=ask.receiver.id,
-            receiver_unit=ask.receiver_unit or grant.receiver_unit,
-            receiver_role=ask.receiver_role,
-            scope=grant.scope,
-            purposes=frozenset((purpose,)),
-            data_class=name,
-            at=ask.at,
-            labels=index.labels.get(name),
-        )
+        request = request_for(ask, grant, name, purpose, index)
         if (grant.rule is None or evaluate((grant.rule,), request).permit) and not any(excludes(other, request) for other in speaking):
             allowed.add(name)
     return frozenset(allowed)
+
+
+def request_for(ask: Ask, grant: Grant, name: str, purpose: str, index: PolicyIndex) -> ConsentRequest:
+    """What is asked of a consent about one class, under one of its grants."""
+    return ConsentRequest(
+        receiver_party=ask.receiver.id,
+        receiver_unit=ask.receiver_unit or grant.receiver_unit,
+        receiver_role=ask.receiver_role,
+        scope=grant.scope,
+        purposes=frozenset((purpose,)),
+        data_class=name,
+        at=ask.at,
+        labels=index.labels.get(name),
+    )
+
+
+def excluding_rule(consent: CompiledConsent, request: ConsentRequest) -> str | None:
+    """The path of the rule by which a consent shuts this receiver out by name."""
+    rule = excluding(consent, request)
+    return rule.path if rule is not None else None
 
 
 def _refusal(ask: Ask, steps: list[Step]) -> Refusal:

@@ -20,8 +20,10 @@ from sqlalchemy import Text, and_, bindparam, exists, func, or_, select
 
 from gateway.adapter_api import DeliveryFailure, NeedsPerson, OutboundAdapter, Transport, TryAgain
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.explanation import Explanation
 from gateway.clock import instant, millis
 from gateway.decision.decide import Permit, decide
+from gateway.decision.record import explanation_of
 from gateway.delivery.ledger import INSERT_SEND, MOVE_DELIVERY
 from gateway.delivery.schedule import retry_after
 from gateway.delivery.texts import Texts
@@ -33,10 +35,9 @@ from gateway.storage.sealing import KeyDestroyed
 from gateway.storage.statements import Query, insert, update
 from gateway.storage.writer import StorageError
 from gateway.storage.writeset import Committed, WriteSet
-from gateway.transfers.asking import ask_for
 from gateway.transfers.messages import may_follow_up
 from gateway.transfers.model import State
-from gateway.transfers.moving import commit_move, hub_move
+from gateway.transfers.moving import asked_now, commit_move, hub_move
 from gateway.transfers.work import Parts, Work
 
 __all__ = ["Delivery", "EmbeddedRunner", "Sender"]
@@ -119,6 +120,7 @@ class Verdict:
     epoch: int
     reason: str | None
     permit: Permit | None = None
+    why: Explanation | None = None
 
 
 class Sender:
@@ -161,13 +163,14 @@ class Sender:
                 outcome = await self._send_copies(claimed, verdict.permit)
         except TryAgain as failure:
             delay = retry_after(claimed.priority, claimed.tries, failure.retry_after)
-            await self._finish(claimed, "queued", failure.reason, due=now + delay)
+            await self._finish(claimed, "queued", failure.reason, due=now + delay, why=verdict.why)
         except NeedsPerson as failure:
-            await self._finish(claimed, "queued", failure.reason, due=now + retry_after(claimed.priority, claimed.tries, None))
+            delay = retry_after(claimed.priority, claimed.tries, None)
+            await self._finish(claimed, "queued", failure.reason, due=now + delay, why=verdict.why)
         except DeliveryFailure as failure:
-            await self._finish(claimed, "dead", failure.reason)
+            await self._finish(claimed, "dead", failure.reason, why=verdict.why)
         else:
-            await self._finish(claimed, *outcome)
+            await self._finish(claimed, *outcome, why=verdict.why)
 
     async def _hold(self, found: Delivery) -> None:
         """Its party is cut off: leave it queued, with its place and its tries, and look again. People are told by the clocks that run."""
@@ -204,8 +207,10 @@ class Sender:
         if transfer.attempt.accepted is not None:
             return Verdict(epoch, None)
         grants = await parts.facts.grants(transfer.thread)
-        answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
-        return Verdict(epoch, None, answer) if isinstance(answer, Permit) else Verdict(epoch, answer.refusal.value)
+        asked = asked_now(policy, transfer, grants, at)
+        answer = decide(asked, policy)
+        why = explanation_of(asked, answer, policy, party=None, transfer=transfer.id)
+        return Verdict(epoch, None, answer, why) if isinstance(answer, Permit) else Verdict(epoch, answer.refusal.value, why=why)
 
     async def _cannot_recall(self, found: Delivery, endpoint: Endpoint) -> str | None:
         """Why there is nothing to recall, or nobody to take it: then a person must ask for it."""
@@ -226,6 +231,8 @@ class Sender:
             work.ws.fences, work.ws.shares = ws.fences, ws.shares
             at = work.at
             work.ws.add(MOVE_DELIVERY, "cancelled", found.due, found.tries, fence, None, verdict.reason, at, found.id)
+            if verdict.why is not None:
+                work.ws.explain(verdict.why)
             work.ws.audit.append(_delivered(work, found, "cancelled", verdict.reason))
             if verdict.reason == "recall-by-hand":
                 row = (self._parts.new_id(), shelf_party(found.shelf), "recall-by-hand", found.transfer, "capability", "open", at)
@@ -259,7 +266,9 @@ class Sender:
             raise TryAgain("too-slow") from None
         return "delivered", None
 
-    async def _finish(self, claimed: Delivery, state: str, reason: str | None = None, *, due: int | None = None) -> None:
+    async def _finish(
+        self, claimed: Delivery, state: str, reason: str | None = None, *, due: int | None = None, why: Explanation | None = None
+    ) -> None:
         """Write the receipt (or why not) under the fence; a receipt for an offer also moves the transfer to `delivered`."""
         for _ in range(5):
             work = Work.begin(self._parts, None, claimed.id)
@@ -271,6 +280,8 @@ class Sender:
                 *(state, due if due is not None else claimed.due, claimed.tries, claimed.fence + 1, lease, reason, ended, claimed.id),
             )
             work.ws.add(FINISH_SEND, _real(), reason or state, claimed.id, claimed.fence)
+            if why is not None:
+                work.ws.explain(why)
             work.ws.audit.append(_delivered(work, claimed, state, reason))
             if claimed.kind == "text" and ended is not None:
                 await self._texts.settle(work, claimed.thread, claimed.shelf, claimed.parts, went=state == "delivered")

@@ -19,7 +19,7 @@ __all__ = ["keys_grants", "main_digest", "main_grants"]
 
 _ROLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _REMOVABLE: Final = frozenset({"assertions", "requests", "registrations", "revoked_tokens", "workers"})
-_APPEND_ONLY: Final = frozenset({"audit_entries", "audit_leaves", "audit_writers", "audit_checkpoints"})
+_APPEND_ONLY: Final = frozenset({"audit_entries", "audit_leaves", "audit_writers", "audit_checkpoints", "decisions"})
 _OWNERS: Final = frozenset({"installed"})
 
 

@@ -331,6 +331,48 @@ audit_entries: Final = Table(
     PrimaryKeyConstraint("writer", "seq"),
 )
 
+decisions: Final = Table(
+    "decisions",
+    metadata,
+    _text("writer"),  # of the audit entry that it explains
+    _int("seq"),
+    _int("number"),
+    _text("at"),  # the entry's
+    _text("correlation", null=True),
+    _text("party", null=True),  # whose own request was decided
+    _text("target"),
+    _flag("denied"),
+    _text("text"),  # JSON: codes and ids
+    PrimaryKeyConstraint("writer", "seq", "number"),
+)
+Index("decisions_correlation", decisions.c.correlation)
+Index("decisions_party", decisions.c.party, decisions.c.at)
+Index("decisions_target", decisions.c.target, decisions.c.at)
+
+releases: Final = Table(
+    "releases",
+    metadata,
+    _text("id"),
+    _text("thread"),
+    _text("transfer"),
+    _int("attempt"),
+    _int("at"),
+    _text("party", null=True),  # whose act brought it about; null = the hub's own
+    _text("source"),  # shelf
+    _text("target"),  # shelf
+    _text("service"),
+    _text("row"),
+    _text("basis"),
+    _text("agreement"),
+    _text("purpose"),
+    _text("consents"),  # JSON: [[consent, version, scope], ...]
+    _text("classes"),  # space separated
+    _text("policy"),
+    _flag("waits"),  # not shown to her before a named human has said that it may be
+    PrimaryKeyConstraint("id"),
+)
+Index("releases_thread", releases.c.thread, releases.c.at)
+
 audit_leaves: Final = Table(
     "audit_leaves",
     metadata,

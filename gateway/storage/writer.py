@@ -32,6 +32,7 @@ INSERT_KEY: Final = insert(tables.data_keys, unless_there=True)
 DOOM_KEY: Final = doom(tables.data_keys)
 CLOSE_SHELF: Final = close_shelf(tables.copies)
 INSERT_AUDIT: Final = insert(tables.audit_entries, phase=3)
+INSERT_DECISION: Final = insert(tables.decisions, phase=3)
 INSERT_WRITER: Final = insert(tables.audit_writers, phase=3)
 
 
@@ -103,13 +104,17 @@ def merge(members: Sequence[WriteSet], chain: Chain, now: int) -> list[tuple[Op,
             merged.setdefault(DOOM_KEY, []).append((*gone, now, now))
         for thread, epoch in ws.owns.items():
             merged.setdefault(MOVE_THREAD, []).append((epoch + 1, thread))
-        for entry in ws.audit:
+        for entry, found in ws.explained():
             sealed = chain.append(entry)
             if sealed.seq == 1:
                 merged.setdefault(INSERT_WRITER, []).append((sealed.writer, entry.at))
             merged.setdefault(INSERT_AUDIT, []).append(
                 (sealed.writer, sealed.seq, entry.at, entry.actor_party, sealed.prev, sealed.hash, sealed.body)
             )
+            for number, why in enumerate(found):
+                merged.setdefault(INSERT_DECISION, []).append(
+                    (sealed.writer, sealed.seq, number, entry.at, entry.correlation_id, why.party, why.target, why.denied, why.text)
+                )
     return sorted(merged.items(), key=lambda item: item[0].phase)
 
 

@@ -6,11 +6,12 @@ and audit together, or nothing (`no audit, no effect`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.audit.entry import AuditEntry
+from gateway.audit.explanation import Explanation
 from gateway.storage.sealing import NewKey, Slot
 from gateway.storage.statements import Op, Row
 
@@ -25,6 +26,7 @@ class WriteSet:
     """Rows by operation, and guards. Built by one use case, committed once."""
 
     audit: list[AuditEntry] = field(default_factory=list)
+    why: list[tuple[int, Explanation]] = field(default_factory=list)  # position in `audit` of the entry that it explains
     rows: dict[Op, list[Row]] = field(default_factory=dict)
     copies: dict[Head, tuple[Row, dict[str, Any]]] = field(default_factory=dict)  # one new version of each copy, and what it says
     keys: list[NewKey] = field(default_factory=list)
@@ -38,6 +40,21 @@ class WriteSet:
     assertion: tuple[str, str] | None = None  # (issuer, jti) that must be new
     policy: int | None = None  # policy epoch decided under
     puts_policy: bool = False  # whether it puts another policy epoch in force
+
+    def explain(self, why: Explanation) -> None:
+        """Why something was decided: kept beside the audit entry that is added next, or the last one when none is."""
+        if all(known.digest != why.digest for _, known in self.why):
+            self.why.append((len(self.audit), why))
+
+    def explained(self) -> Iterator[tuple[AuditEntry, list[Explanation]]]:
+        """The audit entries in order, each with what explains it; its digest is in the entry."""
+        last = len(self.audit) - 1
+        for position, entry in enumerate(self.audit):
+            found = [why for at, why in self.why if min(at, last) == position]
+            if found:
+                digests = tuple((f"decision.{number}", why.digest) for number, why in enumerate(found))
+                entry = replace(entry, detail=(*entry.detail, *digests))
+            yield entry, found
 
     def add(self, op: Op, *row: Any) -> None:
         """One row for `op`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway import vocabulary as v
+from gateway.audit.explanation import Explanation
 from gateway.decision.decide import Ask, Denial
 from gateway.decision.explain import told
 from gateway.decision.grants import Grant
@@ -41,13 +42,13 @@ def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: fr
     )
 
 
-def refused(refusal: Refusal, at: str, grounds: tuple[tuple[str, str], ...] = ()) -> Problem:
+def refused(refusal: Refusal, at: str, grounds: tuple[tuple[str, str], ...] = (), why: Explanation | None = None) -> Problem:
     """403 (422 when nothing sent may go, or the request says that it is too early), with the sentence that is the same for every person.
 
-    `grounds` go to the audit entry of the refusal: the gate, what it found, whom the request named.
+    `grounds` go to the audit entry of the refusal: the gate, what it found, whom the request named. `why` is kept beside it.
     """
     family = ProblemType.UNPROCESSABLE if refusal in _UNPROCESSABLE else ProblemType.FORBIDDEN
-    return Problem(family, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal), grounds=grounds)
+    return Problem(family, Finding(IssueCode.FORBIDDEN, told(refusal), at, refusal), grounds=grounds, why=why)
 
 
 def grounds_of(ask: Ask, denial: Denial) -> tuple[tuple[str, str], ...]:

@@ -13,17 +13,16 @@ from typing import Final
 from sqlalchemy import bindparam, or_, select
 
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
-from gateway.decision.decide import Permit, decide
+from gateway.decision.decide import Permit
 from gateway.delivery.ledger import MOVE_DELIVERY, announce
 from gateway.disclosure.minimize import Release
 from gateway.disclosure.release import Changed
 from gateway.identity import ShelfId, ThreadId
 from gateway.storage import tables
 from gateway.storage.statements import Query
-from gateway.transfers.asking import ask_for
 from gateway.transfers.messages import may_follow_up, unsent
 from gateway.transfers.model import State, Transfer
-from gateway.transfers.moving import commit_move
+from gateway.transfers.moving import asked_now, commit_move, usable
 from gateway.transfers.work import Work
 
 __all__ = ["End", "end_transfers", "ended"]
@@ -113,8 +112,7 @@ async def _settle_person(work: Work, group: Sequence[Transfer], *, writes: bool)
 def _permit(work: Work, transfer: Transfer) -> Permit | None:
     """What the register permits now, whatever the sender may still see of the transfer."""
     grants = work.grants.get(transfer.thread, [])
-    answer = decide(ask_for(work.policy, transfer, grants, frozenset(work.policy.classes), frozenset(), work.at), work.policy)
-    return answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
+    return usable(transfer, work.decide(asked_now(work.policy, transfer, grants, work.at), transfer.id))
 
 
 async def _cancel(work: Work, thread: ThreadId, over: Sequence[Transfer], narrowed: Sequence[Transfer]) -> None:

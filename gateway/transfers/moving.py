@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from gateway import vocabulary as v
-from gateway.decision.decide import Permit, decide
+from gateway.decision.decide import Ask, Denial, Permit, decide
 from gateway.decision.grants import Grant
 from gateway.delivery.ledger import announce
 from gateway.disclosure.release import Changed, row_view
@@ -20,10 +21,10 @@ from gateway.transfers.asking import ask_for, coding
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
 from gateway.transfers.model import Mover, Seen, State, Transfer, sender_sees
-from gateway.transfers.recording import released
+from gateway.transfers.recording import record_release
 from gateway.transfers.work import Work
 
-__all__ = ["commit_move", "decide_now", "edit_thread", "hub_move", "seen_now"]
+__all__ = ["asked_now", "commit_move", "decide_now", "edit_thread", "hub_move", "seen_now", "usable"]
 
 
 def hub_move(transfer: Transfer, target: State) -> Transfer:
@@ -44,13 +45,15 @@ async def commit_move(
     own = await work.key(after.thread, after.attempt.shelf)
     move_attempt(work.ws, after, own)
     if permit is None or fresh is None:
-        permit = decide_now(policy, after, await work.known_grants(after.thread), work.at)
+        permit = None
+        if goes_on(policy, after):
+            permit = usable(after, work.decide(asked_now(policy, after, await work.known_grants(after.thread), work.at), after.id))
     changed = Changed()
     release = await parts.release.render(
         *(work.ws, changed), plan=parts.plan(), transfer=after, permit=permit, at=work.at, edited=work.edited, own=own, fresh=fresh
     )
     if release is not None and permit is not None:
-        work.ws.audit.append(released(work, after, permit, release))
+        record_release(work, after, permit, release)
     rows = await parts.database.facts(clocks.ARMED, {"transfer": after.id})
     armed = [clocks.Timer(*row) for row in rows if row[0] != work.fired]
     shows = not seen_now(policy, after).final  # an ended transfer's course goes on while its sender must not see the ending
@@ -116,9 +119,21 @@ def decide_now(policy: Policy, transfer: Transfer, grants: list[Grant], at: int)
 
     Nothing new goes either once the sender's view is final, nor once the transfer is over.
     """
-    if transfer.closed is not None or seen_now(policy, transfer).final:
-        return None
-    answer = decide(ask_for(policy, transfer, grants, frozenset(policy.classes), frozenset(), at), policy)
+    return usable(transfer, decide(asked_now(policy, transfer, grants, at), policy)) if goes_on(policy, transfer) else None
+
+
+def goes_on(policy: Policy, transfer: Transfer) -> bool:
+    """Whether anything new of the sender's may still go."""
+    return transfer.closed is None and not seen_now(policy, transfer).final
+
+
+def asked_now(policy: Policy, transfer: Transfer, grants: Sequence[Grant], at: int) -> Ask:
+    """The question of a transfer under way: whatever class its sender may have said, under the register as it stands."""
+    return ask_for(policy, transfer, list(grants), frozenset(policy.classes), frozenset(), at)
+
+
+def usable(transfer: Transfer, answer: Permit | Denial) -> Permit | None:
+    """A permit by the row under which the transfer was offered; by another one it would be another transfer."""
     return answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
 
 

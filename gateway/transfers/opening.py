@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway import vocabulary as v
-from gateway.decision.decide import Ask, Denial, Permit, Said, decide
+from gateway.decision.decide import Ask, Denial, Permit, Said
 from gateway.decision.grants import Grant, GrantState
 from gateway.delivery.ledger import announce
 from gateway.disclosure.closing import onward
@@ -23,7 +23,7 @@ from gateway.transfers.asking import coding, grounds_of, needs_in, refused
 from gateway.transfers.facts import add_attempt, add_transfer
 from gateway.transfers.intake import Draft
 from gateway.transfers.model import Attempt, State, Transfer, sender_sees
-from gateway.transfers.recording import released
+from gateway.transfers.recording import record_release
 from gateway.transfers.routing import addressee, service_of
 from gateway.transfers.work import Stored, Work
 
@@ -60,9 +60,10 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         said=Said(age_band_of(source, parts.plan(), work.at), yes_in(source, parts.plan())),
         recalled=await _recalled(work, draft, caller, grants),
     )
-    permit = decide(ask, policy)
+    permit = work.decide(ask)
     if isinstance(permit, Denial):
-        raise refused(permit.refusal, f"{at}.owner", grounds_of(ask, permit))
+        [*_, (_, why)] = work.ws.why
+        raise refused(permit.refusal, f"{at}.owner", grounds_of(ask, permit), why)
     known = work.known.get((draft.thread, ShelfId(address.shelf)))
     if known is None:
         known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
@@ -94,7 +95,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     add_attempt(work.ws, transfer)
     clocks.arm(work.ws, policy, transfer, work.at, parts.new_id)
     work.deliveries += announce(work.ws, policy, transfer, changed, actor=caller.shelf, at=work.at, new_id=parts.new_id)
-    work.ws.audit.append(released(work, transfer, permit, release))
+    record_release(work, transfer, permit, release)
     view = row_view(policy, transfer, permit.row)
     seen = sender_sees(transfer, view)
     shown = sender_task(task, transfer, seen, line_of(policy, transfer), number=draft.id, row=permit.row, full=view is StatusView.FULL)

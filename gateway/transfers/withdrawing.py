@@ -21,12 +21,12 @@ from gateway.parties.model import MatrixRow, Policy
 from gateway.problems import Problem, ProblemType
 from gateway.storage import tables
 from gateway.storage.statements import insert
-from gateway.transfers.asking import ask_for
 from gateway.transfers.checking import ask_to_check
 from gateway.transfers.ending import End, end_transfers, ended
 from gateway.transfers.facts import add_grant, add_withdrawal, close_grants
 from gateway.transfers.intake import Draft
 from gateway.transfers.model import State, Transfer
+from gateway.transfers.moving import asked_now, usable
 from gateway.transfers.work import Work
 
 __all__ = ["concerned", "withdraw"]
@@ -82,7 +82,8 @@ async def concerned(work: Work, thread: ThreadId, gone: Sequence[Grant], reduced
         row = next(r for r in work.policy.rows if r.id == transfer.attempt.row)
         if transfer.attempt.recalled is not None or transfer.id in work.moved or not _needs_consent(row, work.policy):
             continue  # a report or an emergency disclosure rests on no consent: nothing that she takes back touches it
-        before, after = stands(work.policy, transfer, was, work.at), stands(work.policy, transfer, now, work.at)
+        before = stands(work.policy, transfer, was, work.at)
+        after = usable(transfer, work.decide(asked_now(work.policy, transfer, now, work.at), transfer.id))
         if after is None and (_rests(transfer, row, gone) or (before is not None and _rests(transfer, row, reduced))):
             ends.append(End(transfer, ended(transfer, State.WITHDRAWN, work.at)))
         elif before is not None and after is not None and _less(before, after):
@@ -95,8 +96,7 @@ async def concerned(work: Work, thread: ThreadId, gone: Sequence[Grant], reduced
 
 def stands(policy: Policy, transfer: Transfer, grants: Sequence[Grant], at: int) -> Permit | None:
     """What the register permits of a transfer, whatever its state and whoever may see more of it."""
-    answer = decide(ask_for(policy, transfer, list(grants), frozenset(policy.classes), frozenset(), at), policy)
-    return answer if isinstance(answer, Permit) and answer.row.id == transfer.attempt.row else None
+    return usable(transfer, decide(asked_now(policy, transfer, grants, at), policy))
 
 
 def _needs_consent(row: MatrixRow, policy: Policy) -> bool:

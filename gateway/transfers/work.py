@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.clock import Clock, instant, millis
+from gateway.decision.decide import Ask, Denial, Permit, decide
 from gateway.decision.grants import Grant
+from gateway.decision.record import explanation_of
 from gateway.disclosure.minimize import Plan
 from gateway.disclosure.release import Known, ReleaseStep
-from gateway.identity import Caller, ShelfId, ThreadId, TransferId
+from gateway.identity import Caller, ShelfId, StatusView, ThreadId, TransferId
 from gateway.parties.model import Policy
 from gateway.shelves.copies import Copy, put_copy
 from gateway.shelves.shelf import Shelves
@@ -88,6 +90,17 @@ class Work:
     def time(self) -> str:
         """The plan's time as an instant."""
         return instant(self.at)
+
+    def decide(self, ask: Ask, transfer: TransferId | None = None) -> Permit | Denial:
+        """Decide, and keep why beside the audit entry that this plan adds next.
+
+        With a `transfer` that is under way, why is for the hub alone unless its sender asked and is shown its whole course.
+        """
+        answer = decide(ask, self.policy)
+        own = self.caller is not None and self.caller.party == ask.sender.id
+        shown = transfer is None or ask.sender.view_of(ask.sender.shelf_of(ask.sender_unit)) is StatusView.FULL
+        self.ws.explain(explanation_of(ask, answer, self.policy, party=ask.sender.id if own and shown else None, transfer=transfer))
+        return answer
 
     async def key(self, thread: ThreadId, shelf: ShelfId, name: str = "") -> DataKey:
         """The data key of what a party wrote itself, or the one named; made now when this thread has none of the kind on that shelf."""

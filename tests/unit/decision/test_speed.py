@@ -10,6 +10,7 @@ import pytest
 from gateway.decision.consent import CompiledConsent, ConsentRequest, Period, compile_consent, evaluate
 from gateway.decision.decide import Permit, decide
 from gateway.decision.grants import actor_resolver
+from gateway.decision.record import explanation_of
 from tests.unit.decision.making import HOUR, NOW, POLICY, ask, consent, granted, provision, warm
 
 
@@ -85,4 +86,15 @@ def test_one_offer(nested: bool, limit_us: float) -> None:
     assert isinstance(decide(question, POLICY), Permit)
     took = best_us(lambda: decide(question, POLICY))
     print(f"decide, an offer under two grants{' with an exclusion' if nested else ''}: {took:.1f} us")
+    assert took < limit_us
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("nested", "limit_us"), [(False, 60), (True, 1500)])
+def test_what_is_kept_of_it(nested: bool, limit_us: float) -> None:
+    exclusion = [provision("deny", to=["PractitionerRole/harbour.ipv-cic"])] if nested else []
+    question = ask(granted(consent(warm(*exclusion))))
+    answer = decide(question, POLICY)
+    took = best_us(lambda: explanation_of(question, answer, POLICY, party=question.sender.id))
+    print(f"keep why, an offer under a grant{' with an exclusion' if nested else ''}: {took:.1f} us")
     assert took < limit_us
