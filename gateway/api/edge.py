@@ -32,6 +32,7 @@ from gateway.oauth.scopes import ActionScope, Interaction, allows, has_action
 from gateway.parties.directory import Directory
 from gateway.parties.ingest import Gate
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.reports.stating import SCOPE_OF, code_of, faults
 from gateway.storage.writer import StorageError, unavailable, uncertain
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.intake import Entry
@@ -46,17 +47,19 @@ log = structlog.get_logger("gateway.api")
 
 _OFFER, _ACCEPT = ActionScope.TRANSFER_OFFER, ActionScope.TRANSFER_ACCEPT
 _RECORD, _OUTWARD = ActionScope.CONSENT_RECORD, ActionScope.CONSENT_RECORD_OUTWARD
+_REPORT: Final = ActionScope.REPORT_SEND
+_DUTIES: Final = (_REPORT, ActionScope.REPORT_ACKNOWLEDGE, ActionScope.EMERGENCY_REVIEW)
 _WITHDRAW: Final = (ActionScope.CONSENT_WITHDRAW, ActionScope.OWN_WITHDRAW)
 WRITES: Final[Mapping[tuple[str, str], tuple[ActionScope, ...]]] = {
-    ("POST", "Patient"): (_OFFER, _RECORD, _OUTWARD),
+    ("POST", "Patient"): (_OFFER, _RECORD, _OUTWARD, _REPORT),
     ("PUT", "Patient"): (_OFFER, _ACCEPT, _RECORD, _OUTWARD),
     ("POST", "Consent"): (_RECORD, _OUTWARD),
     ("PUT", "Consent"): (_RECORD, _OUTWARD),
-    ("POST", "ServiceRequest"): (_OFFER,),
+    ("POST", "ServiceRequest"): (_OFFER, _REPORT),
     ("PUT", "ServiceRequest"): (_OFFER,),
     ("POST", "Task"): (_OFFER,),
-    ("PUT", "Task"): (_OFFER, _ACCEPT),
-    ("PATCH", "Task"): (_OFFER, _ACCEPT),
+    ("PUT", "Task"): (_OFFER, _ACCEPT, *_DUTIES),
+    ("PATCH", "Task"): (_OFFER, _ACCEPT, *_DUTIES),
     ("POST", "Communication"): (ActionScope.MESSAGE_SEND,),
 }
 """The action scopes of which a write needs one, beside the SMART scope of its FHIR interaction."""
@@ -197,11 +200,14 @@ class Edge:
             raise Problem(ProblemType.FORBIDDEN, finding)
 
     def require_write(self, seen: Seen, method: str, type_: str, resource: Json | None = None) -> None:
-        """The scopes of a write; those for a new Consent depend on what it says. Raises Problem(FORBIDDEN, scope-missing)."""
+        """The scopes of a write; those for a new Consent or Task depend on what it says. Raises Problem(FORBIDDEN, scope-missing)."""
         interaction = Interaction.CREATE if method == "POST" else Interaction.UPDATE
         needed = WRITES.get((method, type_), ())
         if (method, type_) == ("POST", "Consent"):
             needed = (*needed, *_WITHDRAW) if resource is None else _WITHDRAW if is_withdrawal(resource) else needed
+        elif (method, type_) == ("POST", "Task"):
+            special = SCOPE_OF.get(code_of(resource)) if resource is not None else None
+            needed = (*needed, *SCOPE_OF.values()) if resource is None else needed if special is None else (special,)
         self.require(seen, interaction, type_, *needed)
 
     def check(self, seen: Seen, entries: list[Entry], *, validated: bool) -> None:
@@ -225,6 +231,7 @@ class Edge:
             findings += gate.admit(entry.resource, entry.at).findings
             if entry.resource["resourceType"] == "Task":
                 findings += given_back(entry.resource, entry.at)
+                findings += faults(entry.resource, entry.at)
         if findings:
             raise Problem(ProblemType.UNPROCESSABLE, *findings)
         return entries

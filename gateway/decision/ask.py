@@ -27,6 +27,7 @@ class Ask:
     `basis` is a legal basis that a named person stated: without one only rows that rest on consent are tried.
     `reached` are states the transfer has been in, for one that has left the straight course.
     `said` is None when a transfer that was already offered is decided again: it was looked at then, and `minimize` holds on to it.
+    `since` is when it was offered, for a row whose copies live a while and no longer.
     `recalled` are ids of grants whose withdrawal the sender was itself told of.
     """
 
@@ -46,3 +47,4 @@ class Ask:
     reached: frozenset[str] = frozenset()
     recalled: frozenset[str] = frozenset()
     said: Said | None = None
+    since: int | None = None

@@ -152,9 +152,7 @@ def _classes(
         if name not in ask.present:
             continue
         if rule.scope is not None:
-            own = usable_grants(
-                ask, rule.scope, purposes if granted is None else frozenset((found.purpose,)), {name: rule}, policy, index
-            )
+            own = usable_grants(ask, rule.scope, purposes if granted is None else frozenset((found.purpose,)), {name: rule}, policy, index)
             if isinstance(own, NoGrant):
                 note = Note.CLASS_NEEDS_OWN_CONSENT
             else:
@@ -187,7 +185,7 @@ def _classes(
     rests += tuple(Step(Gate.CONSENT, Note.GRANT_USED, grant) for grant in used)
     over = [g.ends for g in used.values() if g.ends is not None]
     if plan.row.life is not None:
-        over.append(ask.at + plan.row.life // _MS)
+        over.append((ask.at if ask.since is None else ask.since) + plan.row.life // _MS)
     ends = min(over, default=None)
     return Permit(
         row=plan.row,

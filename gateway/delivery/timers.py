@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import bindparam, select
@@ -11,12 +12,14 @@ from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.clock import millis
 from gateway.identity import PartyId, ThreadId, TransferId, shelf_party
 from gateway.parties.model import ClockRule, Policy
+from gateway.reports.duties import find as find_duty
+from gateway.reports.duties import remind
 from gateway.storage import tables
 from gateway.storage.sealing import KeyDestroyed
 from gateway.storage.statements import Query, insert
 from gateway.storage.writeset import Committed
 from gateway.transfers.checking import find_check, pass_on
-from gateway.transfers.clocks import FINISH_TIMER
+from gateway.transfers.clocks import FINISH_TIMER, INSERT_TIMER
 from gateway.transfers.model import MOVES, Mover, State, Transfer
 from gateway.transfers.moving import commit_move, hub_move
 from gateway.transfers.work import Parts, Work
@@ -51,6 +54,7 @@ class Timers:
             work.fired = id_
             transfer = await self._parts.facts.transfer(transfer_id)
             check = None if transfer is not None else await find_check(work, transfer_id)
+            duty = None if transfer is not None or check is not None else await find_duty(work, transfer_id)
             rule = next((r for r in work.policy.clocks if r.id == clock), None)
             work.ws.add(FINISH_TIMER, "fired", work.at, id_)
             if rule is not None and transfer is not None:
@@ -64,13 +68,23 @@ class Timers:
                 if party is not None:
                     work.ws.add(_INSERT_REVIEW, work.parts.new_id(), party, f"clock-{rule.then}", check.id, rule.id, "open", work.at)
                     work.ws.audit.append(_fired(work, check.thread, check.id, party, rule, due))
+            elif rule is not None and duty is not None and await remind(work, duty, rule):
+                work.ws.audit.append(_fired(work, duty.thread, duty.id, shelf_party(duty.shelf), rule, due))
             if isinstance(await self._parts.writer.commit(work.ws), Committed):
                 self._parts.wake(work.deliveries)
                 return
 
     async def _act(self, work: Work, transfer: Transfer, rule: ClockRule) -> None:
         moved: Transfer | None = None
-        if rule.then in ("backup", "line"):
+        if rule.then == "phone":  # again and again, until the society's number or the call is entered
+            returned = replace(transfer.attempt.returned, reminded=work.at)
+            moved = replace(transfer, version=transfer.version + 1, attempt=replace(transfer.attempt, returned=returned))
+            reporter = shelf_party(transfer.sender_shelf)
+            for kind in ("phone-the-society", "phone-the-society-supervisor"):
+                work.ws.add(_INSERT_REVIEW, work.parts.new_id(), reporter, kind, transfer.id, rule.id, "open", work.at)
+            again = work.at + rule.due // timedelta(milliseconds=1)
+            work.ws.add(INSERT_TIMER, work.parts.new_id(), transfer.id, rule.id, again, "armed", None)
+        elif rule.then in ("backup", "line"):
             backup = _next_backup(work.policy, transfer) if rule.then == "backup" else None
             target = State.BACKUP_OFFERED if backup else State.LINE_GIVEN
             if Mover.HUB in MOVES.get((transfer.state, target), frozenset()):

@@ -68,6 +68,10 @@ class ReleaseStep:
         consents = [c for c in await reading.in_thread(thread, "Consent") if c.resource()["meta"].get("tag") and not c.closed]
         return Known(patients[0] if patients else None, consents[0] if consents else None)
 
+    async def held(self, shelf: ShelfId, type_: str, id_: str) -> Copy | None:
+        """One copy as it lies on a shelf, for work that the hub keeps on that same shelf: nothing of it goes to another."""
+        return await self._shelves.reading_shelf(shelf).read(type_, id_)
+
     def open(
         self,
         ws: WriteSet,
@@ -163,7 +167,7 @@ class ReleaseStep:
             asked = views.receiver_request(release, transfer, owner, sender)
         else:
             asked["status"] = views.request_status(transfer.stands)
-        until = held_task.readable_until if attempt.accepted is None else None
+        until = held_task.readable_until if attempt.accepted is None or row.life is not None else None
         if fresh is not None:
             provenance = await mine.read("Provenance", attempt.provenance)
             for held, now in ((held_task, after), (held_request, asked), *(((provenance, provenance.resource()),) if provenance else ())):
@@ -175,7 +179,7 @@ class ReleaseStep:
         self._put_if_changed(ws, changed, key, held_task, after, transfer.thread, at, until=until)
         self._put_if_changed(ws, changed, key, held_request, asked, transfer.thread, at, until=until)
         patient = await mine.read("Patient", attempt.patient)
-        if held_task.readable_until is not None and attempt.accepted is not None:
+        if held_task.readable_until is not None and attempt.accepted is not None and row.life is None:
             for type_, id_ in (
                 ("ServiceRequest", attempt.request),
                 ("Patient", attempt.patient),

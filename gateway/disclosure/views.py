@@ -16,7 +16,7 @@ from gateway.clock import instant, to_minute
 from gateway.decision.grants import Grant
 from gateway.disclosure.minimize import OBLIGATIONS, Release
 from gateway.parties.model import Address, MatrixRow
-from gateway.transfers.model import Attempt, Seen, State, Transfer, seen_by_receiver
+from gateway.transfers.model import REPORTED, Attempt, Seen, State, Transfer, seen_by_receiver
 
 __all__ = [
     "MANAGED",
@@ -47,6 +47,7 @@ _SILENT: Final = frozenset({"on-hold", "closed"})
 _SUBSETTED: Final = {"system": v.V3_OBSERVATION_VALUE, "code": "SUBSETTED"}
 _OBLIGATIONS: Final = tuple({"system": v.V3_ACT_CODE, "code": code} for code in OBLIGATIONS)
 _TRANSFER: Final = {"coding": [{"system": v.TASK_CODE, "code": "transfer"}]}
+_REPORT: Final = {"coding": [{"system": v.TASK_CODE, "code": "report"}]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def receiver_task(inputs: Sequence[Any], meta: Json, transfer: Transfer, owner: 
         "businessStatus": coded(v.BUSINESS_STATUS, seen.code),
         "intent": "order",
         "priority": transfer.priority,
-        "code": _TRANSFER,
+        "code": _REPORT if transfer.state in REPORTED else _TRANSFER,
         "focus": reference("ServiceRequest", attempt.request),
         "for": reference("Patient", attempt.patient),
         "authoredOn": instant(to_minute(attempt.offered)),
@@ -189,7 +190,7 @@ def receiver_task(inputs: Sequence[Any], meta: Json, transfer: Transfer, owner: 
         resource["restriction"] = {"period": {"end": instant(to_minute(ends))}}
     if inputs:
         resource["input"] = list(inputs)
-    output = _returned(attempt, own=True)
+    output = [*_returned(attempt, own=True), *_reported(attempt)]
     if output:
         resource["output"] = output
     return resource
@@ -209,7 +210,12 @@ def sender_task(authored: Json, transfer: Transfer, seen: Seen, line: Line, *, n
     output: list[Json] = [
         {"type": coded(v.TASK_OUTPUT, "last-resort-line"), "valueContactPoint": {"system": "phone", "value": line.phone, "rank": 1}}
     ]
-    if full and seen.code not in _SILENT:
+    if transfer.state in REPORTED:
+        output += _reported(transfer.attempt)
+        if transfer.attempt.returned.reminded is not None:
+            call = {"system": "phone", "value": line.phone, "rank": 1, "period": {"start": instant(transfer.attempt.returned.reminded)}}
+            output.append({"type": coded(v.TASK_OUTPUT, "phone-the-society-now"), "valueContactPoint": call})
+    elif full and seen.code not in _SILENT:
         output += _returned(transfer.attempt, own=False, decision=row.returns_decision)
         if transfer.attempt.returned.reason is not None and transfer.state.value.startswith(("declined", "redirect")):
             resource["statusReason"] = coded(v.DECLINE_REASON, transfer.attempt.returned.reason)
@@ -304,9 +310,20 @@ def _returned(attempt: Attempt, *, own: bool, decision: bool = True) -> list[Jso
     return output
 
 
+def _reported(attempt: Attempt) -> list[Json]:
+    """What closes a report: the society's own number, or the record of the call. Both of its sides see both."""
+    given = attempt.returned
+    output: list[Json] = []
+    if given.reference is not None:
+        output.append({"type": coded(v.TASK_OUTPUT, "intake-reference"), "valueString": given.reference})
+    if given.phoned is not None:
+        output.append({"type": coded(v.TASK_OUTPUT, "phone-record"), "valueDateTime": given.phoned})
+    return output
+
+
 def request_status(state: State) -> str:
     """ServiceRequest.status of a copy, from the state of its transfer."""
-    if state is State.HANDED_OVER:
+    if state in (State.HANDED_OVER, State.REPORT_ACKNOWLEDGED):
         return "completed"
     return "revoked" if state in (State.STOPPED, State.WITHDRAWN) else "active"
 

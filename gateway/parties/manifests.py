@@ -84,9 +84,18 @@ class _Compiler:
             routes=self.routes(data),
             colocated=data.get("colocated"),
             notices=frozenset(data.get("notices", ())),
+            age_line=data.get("age-line", 16),
+            permission_services=frozenset(data.get("guardian-permission", {}).get("services", ())),
+            permission_under=data.get("guardian-permission", {}).get("under", 0),
+            preferred_with=frozenset(data.get("preferred-with", ())),
         )
         for index, notice in enumerate(data.get("notices", ())):
             self.book.expect("notice", notice, self.document, ("notices", index), self.mistakes)
+        for index, service in enumerate(data.get("guardian-permission", {}).get("services", ())):
+            self.book.expect("service", service, self.document, ("guardian-permission", "services", index), self.mistakes)
+        for index, code in enumerate(data.get("preferred-with", ())):
+            if not (self.book.known("consent-scope", code) or self.book.known("cultural", code)):
+                self.wrong(("preferred-with", index), f"{code!r} is neither a consent scope nor a cultural need")
         self.coverage(party)
         manifest = Manifest(
             party=party_id,

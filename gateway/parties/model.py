@@ -149,6 +149,10 @@ class Party:
     routes: tuple[Route, ...]
     colocated: str | None = None
     notices: frozenset[str] = frozenset()  # shown before anyone consents to this party, beyond those of the consent scope
+    age_line: int = 16  # under this age a report to a society is mandatory here (R16)
+    permission_services: frozenset[str] = frozenset()  # services for which a guardian's permission is a rule of this party's program
+    permission_under: int = 0  # under which age
+    preferred_with: frozenset[str] = frozenset()  # consent scopes and cultural needs that name this party before others of its kind
 
     def shelf_of(self, unit: str | None) -> ShelfId:
         """The shelf a token for `unit` names."""

@@ -407,6 +407,24 @@ Index("data_keys_left", data_keys.c.doomed, postgresql_where=text(_LEFT), sqlite
 
 installed: Final = Table("installed", metadata, _text("name"), _text("digest"), PrimaryKeyConstraint("name"))
 
+duties: Final = Table(
+    "duties",
+    metadata,
+    _text("id"),  # also its Task's id on the shelf
+    _text("thread"),
+    _text("shelf"),
+    _text("kind"),  # task-code
+    _text("address", null=True),  # who has it now
+    _text("patient", null=True),  # on that shelf
+    _text("transfer", null=True),
+    _text("key"),  # name of the key of its Task; "" = the shelf's own
+    _text("state"),  # open, done
+    _int("version"),
+    _int("made"),
+    PrimaryKeyConstraint("id"),
+)
+Index("duties_thread", duties.c.thread, duties.c.shelf)
+
 keys_metadata: Final = MetaData()
 
 keys: Final = Table(

@@ -6,12 +6,14 @@ from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.identity import Caller, shelf_party
 from gateway.oauth.scopes import ActionScope, has_action
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.reports.acting import act_on_duty, act_on_report
+from gateway.reports.opening import after_accept
 from gateway.shelves.copies import written
 from gateway.transfers.acts import Act, acted_after, apply_act, illegal_move, read_act, read_answer
 from gateway.transfers.checking import act_on_check, ask_to_check
 from gateway.transfers.ending import End, end_transfers, ended
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import Mover, State, Transfer, legal_moves, seen_by_receiver, viewed_as
+from gateway.transfers.model import REPORTED, Mover, State, Transfer, legal_moves, seen_by_receiver, viewed_as
 from gateway.transfers.moving import commit_move, seen_now
 from gateway.transfers.work import Stored, Work
 
@@ -26,11 +28,14 @@ async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> N
     facts = work.parts.facts
     received = await facts.received(caller.shelf, draft.id)
     transfer = received or await facts.sent(caller.shelf, draft.id)
-    if transfer is None and await act_on_check(work, index, draft, caller):
+    if transfer is None and (await act_on_check(work, index, draft, caller) or await act_on_duty(work, index, draft, caller)):
         return
     if transfer is None or before.final:
         raise illegal_move(None, Mover.SENDER)
     mover = Mover.RECEIVER if received is not None else Mover.SENDER
+    if transfer.state in REPORTED:
+        await act_on_report(work, index, draft, caller, transfer, mover)
+        return
     if transfer.ending is not None and mover is Mover.RECEIVER:
         await _answer_ending(work, index, draft, caller, transfer)
         return
@@ -55,6 +60,8 @@ async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> N
         work.stored[index] = _stored(work, caller, draft, before.version)
         return
     changed = await commit_move(work, transfer, after)
+    if after.attempt.accepted is not None and transfer.attempt.accepted is None:
+        await after_accept(work, after)
     work.ws.audit.append(_acted(work, caller, transfer, after))
     written = [w.version for w in changed.shelves.get(caller.shelf, ()) if w.type == "Task" and w.id == draft.id]
     work.stored[index] = Stored(200, "Task", draft.id, written[0] if written else before.version)

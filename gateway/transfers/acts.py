@@ -174,7 +174,9 @@ def _returned(proposed: Json, old: Returned, at: str, codes: Mapping[str, frozen
             worker = value
         elif extension.get("url") != v.EXT_SHARING_ENDED:  # that one is the hub's own, and sent back with the rest
             findings.append(_unknown(f"{at}.extension[{i}]"))
-    return Returned(worker, eta, decision or old.decision, tuple(offers), reason, tuple(redirects))
+    return replace(
+        old, worker=worker, eta=eta, decision=decision or old.decision, offers=tuple(offers), reason=reason, redirects=tuple(redirects)
+    )
 
 
 def _known(item: Json, system: str, codes: frozenset[str]) -> bool:

@@ -25,6 +25,7 @@ def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: fr
     address = policy.addresses[transfer.attempt.address]
     sender = policy.parties[shelf_party(transfer.sender_shelf)]
     unit = transfer.sender_shelf.partition("/")[2] or None
+    basis = policy.bases.get(transfer.attempt.basis)
     return Ask(
         sender=sender,
         sender_unit=unit,
@@ -39,6 +40,8 @@ def ask_for(policy: Policy, transfer: Transfer, grants: list[Grant], present: fr
         state=transfer.state.value,
         reached=REACHED[transfer.state],
         needs=needs,
+        basis=None if basis is None or basis.needs_consent else basis.id,
+        since=transfer.attempt.offered,
     )
 
 

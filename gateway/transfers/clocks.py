@@ -95,7 +95,9 @@ def stop(ws: WriteSet, clocks: Sequence[ClockRule], armed: Sequence[Timer], tran
     """
     rules = {rule.id: rule for rule in clocks}
     returned = transfer.attempt.returned
-    given = {name for name, value in (("decision", returned.decision), ("eta", returned.eta), ("offer", returned.offers)) if value}
+    answers = {"decision": returned.decision, "eta": returned.eta, "offer": returned.offers}
+    reported = {"intake-reference": returned.reference, "phone-record": returned.phoned}
+    given = {name for name, value in (*answers.items(), *reported.items()) if value}
     for timer in armed:
         rule = rules.get(timer.clock)
         if rule is None or rule.stopped_by & given or not _runs(rule, transfer, course):

@@ -238,12 +238,12 @@ def _sealed(t: Transfer, key: DataKey | None) -> bytes | None:
     a, r = t.attempt, t.attempt.returned
     if key is None or r == Returned():
         return None
-    body = orjson.dumps(
-        {"worker": r.worker, "eta": r.eta, "decision": r.decision, "offers": r.offers, "reason": r.reason, "redirects": r.redirects}
-    )
+    said = {"worker": r.worker, "eta": r.eta, "decision": r.decision, "offers": r.offers, "reason": r.reason, "redirects": r.redirects}
+    body = orjson.dumps({**said, "reference": r.reference, "phoned": r.phoned, "reminded": r.reminded})
     return key.seal(body, place("attempts", a.shelf, "returned", t.id, a.number))
 
 
 def _returned(body: bytes) -> Returned:
     raw = orjson.loads(body)
-    return Returned(raw["worker"], raw["eta"], raw["decision"], tuple(raw["offers"]), raw["reason"], tuple(raw["redirects"]))
+    given = (raw["worker"], raw["eta"], raw["decision"], tuple(raw["offers"]), raw["reason"], tuple(raw["redirects"]))
+    return Returned(*given, raw.get("reference"), raw.get("phoned"), raw.get("reminded"))

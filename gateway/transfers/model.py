@@ -17,6 +17,7 @@ __all__ = [
     "FULL_FINAL",
     "MOVES",
     "REACHED",
+    "REPORTED",
     "TASK_STATUS",
     "Attempt",
     "Mover",
@@ -58,6 +59,8 @@ class State(StrEnum):
     HELD = "held-for-review"
     DELIVERY_FAILED = "delivery-failed"
     EXPIRED = "expired"
+    REPORT_SENT = "report-sent"  # a report to a society: a record of what was said, beside a telephone call
+    REPORT_ACKNOWLEDGED = "report-acknowledged"
 
 
 class Mover(StrEnum):
@@ -99,6 +102,8 @@ TASK_STATUS: Final[Mapping[str, str]] = {
     State.HELD: "on-hold",
     State.DELIVERY_FAILED: "requested",
     State.EXPIRED: "failed",
+    State.REPORT_SENT: "in-progress",
+    State.REPORT_ACKNOWLEDGED: "completed",
     "taken-over": "accepted",
     "not-taken": "on-hold",
     "on-hold": "on-hold",
@@ -129,6 +134,7 @@ def _table() -> Mapping[tuple[State, State], frozenset[Mover]]:
     allow(Mover.RECEIVER, _HELD, State.ACCEPTED, *_HELD)
     allow(Mover.RECEIVER, (*_WAITING, *_MET, *_HELD), State.STOPPED)
     allow(Mover.RECEIVER, _DECLINES, State.ACCEPTED)  # not taken may still become taken over (R5)
+    allow(Mover.RECEIVER, (State.REPORT_SENT,), State.REPORT_ACKNOWLEDGED)  # and nothing else: it can't be stopped or taken back
     allow(Mover.SENDER, (*_WAITING, *_DECLINES, State.EXPIRED, *_MET, *_HELD, State.HELD), State.STOPPED)
     allow(Mover.HUB, (State.OFFERED,), State.DELIVERED)
     allow(Mover.HUB, (State.OFFERED, State.BACKUP_OFFERED), State.DELIVERY_FAILED)
@@ -155,7 +161,7 @@ REACHED: Final[Mapping[State, frozenset[str]]] = {
 
 _RESPONSIBLE: Final[Mapping[State, Responsible]] = {
     **dict.fromkeys(State, Responsible.SENDER),
-    **dict.fromkeys((*_MET, State.HANDED_OVER, *_HELD), Responsible.RECEIVER),
+    **dict.fromkeys((*_MET, State.HANDED_OVER, *_HELD, State.REPORT_ACKNOWLEDGED), Responsible.RECEIVER),
     **dict.fromkeys((State.STOPPED, State.WITHDRAWN), Responsible.NONE),
 }
 
@@ -196,6 +202,7 @@ _MINIMAL: Final[Mapping[State, str]] = {
     State.ACKNOWLEDGED: "acknowledged",
     **dict.fromkeys((*_MET, State.HANDED_OVER, *_HELD, State.STOPPED, State.WITHDRAWN), "taken-over"),
     **dict.fromkeys((State.LINE_GIVEN, *_DECLINES, State.EXPIRED), "not-taken"),
+    **{state: state.value for state in (State.REPORT_SENT, State.REPORT_ACKNOWLEDGED)},
 }
 _FULL: Final[Mapping[State, str]] = {
     **{state: state.value for state in State},
@@ -208,14 +215,15 @@ _VIEWED: Final[Mapping[str, State]] = {
     "on-hold": State.PAUSED,
     "closed": State.STOPPED,
 }
-FULL_FINAL: Final = frozenset({State.HANDED_OVER})
+FULL_FINAL: Final = frozenset({State.HANDED_OVER, State.REPORT_ACKNOWLEDGED})
+REPORTED: Final = frozenset({State.REPORT_SENT, State.REPORT_ACKNOWLEDGED})
 
 
 def seen_by_sender(state: State, view: StatusView) -> Seen:
     """R5: a sender with the minimal view sees offered, acknowledged, then taken-over (final) or not-taken."""
     if view is StatusView.MINIMAL:
         code = _MINIMAL[state]
-        return Seen(code, final=code == "taken-over")
+        return Seen(code, final=code == "taken-over" or state is State.REPORT_ACKNOWLEDGED)
     return Seen(_FULL[state], final=state in FULL_FINAL)
 
 
@@ -243,6 +251,9 @@ class Returned:
     offers: tuple[str, ...] = ()
     reason: str | None = None  # decline reason code
     redirects: tuple[str, ...] = ()  # service codes
+    reference: str | None = None  # the society's own number for a report
+    phoned: str | None = None  # dateTime of the call that a reporter made
+    reminded: int | None = None  # when a reporter was last told to phone
 
 
 @dataclass(frozen=True, slots=True)

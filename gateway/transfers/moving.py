@@ -20,7 +20,7 @@ from gateway.transfers.acts import illegal_move
 from gateway.transfers.asking import ask_for, coding
 from gateway.transfers.facts import move_attempt, move_transfer
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import Mover, Seen, State, Transfer, sender_sees
+from gateway.transfers.model import REPORTED, Mover, Seen, State, Transfer, sender_sees
 from gateway.transfers.recording import record_release
 from gateway.transfers.work import Work
 
@@ -123,8 +123,8 @@ def decide_now(policy: Policy, transfer: Transfer, grants: list[Grant], at: int)
 
 
 def goes_on(policy: Policy, transfer: Transfer) -> bool:
-    """Whether anything new of the sender's may still go."""
-    return transfer.closed is None and not seen_now(policy, transfer).final
+    """Whether anything new of the sender's may still go. A report is the record of what was said: more is said by another."""
+    return transfer.closed is None and transfer.state not in REPORTED and not seen_now(policy, transfer).final
 
 
 def asked_now(policy: Policy, transfer: Transfer, grants: Sequence[Grant], at: int) -> Ask:

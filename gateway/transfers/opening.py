@@ -16,6 +16,7 @@ from gateway.disclosure.views import sender_task
 from gateway.identity import Caller, ShelfId, StatusView, TransferId
 from gateway.parties.model import Address
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.reports.opening import after_offer, stated
 from gateway.shelves.copies import reference_id, written
 from gateway.storage.sealing import DataKey
 from gateway.transfers import clocks
@@ -43,11 +44,13 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     grants = await work.known_grants(draft.thread)
     if v.CLOSED in draft.patient.get("meta", {}).get("tag", ()):
         raise refused(Refusal.CONSENT_WITHDRAWN, f"{at}.for", (("target", address.party), ("gate", "consent")))
+    receiver, band = policy.parties[address.party], age_band_of(Source(draft.patient, request, task), parts.plan(), work.at)
+    said = stated(work, draft, caller, receiver, service.id, band)
     source = Source(draft.patient, request, task)
     ask = Ask(
         sender=policy.parties[caller.party],
         sender_unit=caller.unit,
-        receiver=policy.parties[address.party],
+        receiver=receiver,
         receiver_unit=address.unit,
         receiver_role=address.role,
         service=service,
@@ -55,9 +58,10 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         at=work.at,
         grants=tuple(grants),
         present=classes_in(source, parts.plan()),
-        state=State.OFFERED.value,
+        state=said.state.value,
+        basis=said.basis,
         needs=needs_in(task),
-        said=Said(age_band_of(source, parts.plan(), work.at), yes_in(source, parts.plan())),
+        said=Said(band, yes_in(source, parts.plan())),
         recalled=await _recalled(work, draft, caller, grants),
     )
     permit = work.decide(ask)
@@ -67,7 +71,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     known = work.known.get((draft.thread, ShelfId(address.shelf)))
     if known is None:
         known = Known() if draft.new_thread else await parts.release.known(draft.thread, address.shelf)
-    transfer = _transfer(work, draft, caller, address, permit, request, known)
+    transfer = _transfer(work, draft, caller, address, permit, request, known, said.state)
     attempt = transfer.attempt
     if not draft.new_thread:
         await work.own(draft.thread)  # a withdrawal decided on how the thread stands now must see this transfer
@@ -102,6 +106,7 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
     own = await work.key(draft.thread, caller.shelf)
     work.put(own, shown, caller.shelf, draft.thread, 1)
     work.stored[index] = Stored(201, "Task", draft.id, 1)
+    await after_offer(work, draft, transfer, said, band)
 
 
 async def _recalled(work: Work, draft: Draft, caller: Caller, grants: list[Grant]) -> frozenset[str]:
@@ -124,7 +129,9 @@ async def _her_key(work: Work, transfer: Transfer, known: Known) -> DataKey:
     return work.new_key(transfer.thread, attempt.shelf, attempt.consent)
 
 
-def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit: Permit, request: Json, known: Known) -> Transfer:
+def _transfer(
+    work: Work, draft: Draft, caller: Caller, address: Address, permit: Permit, request: Json, known: Known, state: State
+) -> Transfer:
     new_id = work.parts.new_id
     attempt = Attempt(
         number=1,
@@ -145,7 +152,7 @@ def _transfer(work: Work, draft: Draft, caller: Caller, address: Address, permit
         id=TransferId(new_id()),
         thread=draft.thread,
         version=1,
-        state=State.OFFERED,
+        state=state,
         responsible=caller.party,
         sender_shelf=caller.shelf,
         sender_task=draft.id,

@@ -12,6 +12,8 @@ from gateway.decision.plan import index_of
 from gateway.identity import Caller
 from gateway.parties.model import Address, Policy
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.reports.societies import societies
+from gateway.reports.stating import REPORT, code_of
 from gateway.shelves.copies import reference_id
 from gateway.transfers.asking import coding
 
@@ -25,7 +27,8 @@ def check_route(task: Json, caller: Caller, policy: Policy, at: int, path: str) 
     name = (reference_id(task.get("owner")) or "").lower()
     if name in policy.mixed_units or name.rpartition(".")[2] in policy.mixed_units:
         say = "A mixed unit is never an address. Send to the member organization, by a role or team from the directory."
-        raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{path}.owner", Refusal.MIXED_UNIT_ADDRESS))
+        finding = Finding(IssueCode.BUSINESS_RULE, say, f"{path}.owner", Refusal.MIXED_UNIT_ADDRESS)
+        raise Problem(ProblemType.UNPROCESSABLE, finding, *_members(task, caller, policy, at))
     address = addressee(task, policy, path)
     joined = find_agreement(index_of(policy).agreements, policy.parties[caller.party], policy.parties[address.party], at)
     if isinstance(joined, NotJoined):
@@ -36,6 +39,16 @@ def check_route(task: Json, caller: Caller, policy: Policy, at: int, path: str) 
         finding = Finding(IssueCode.FORBIDDEN, say, f"{path}.owner", Refusal.OUTSIDE_AGREEMENT)
         raise Problem(ProblemType.FORBIDDEN, finding, grounds=(("target", address.party), ("gate", "suspended")))
     return address
+
+
+def _members(task: Json, caller: Caller, policy: Policy, at: int) -> list[Finding]:
+    """Whom to send to instead of a mixed unit: for a report the societies, one that she chose first. From configuration alone."""
+    if code_of(task) != REPORT:
+        return []
+    inputs = task.get("input") if isinstance(task.get("input"), list) else []
+    chosen = frozenset(coding(item.get("valueCodeableConcept"), v.CULTURAL) or "" for item in inputs or () if isinstance(item, dict))
+    found = societies(policy, policy.parties[caller.party], at, chosen)
+    return [Finding(IssueCode.INFORMATIONAL, f"Send to {party.name} ({party.routes[0].first}).") for party in found]
 
 
 def given_back(task: Json, path: str) -> list[Finding]:

@@ -19,6 +19,7 @@ from gateway.decision.rules import CompiledConsent
 from gateway.decision.withdrawal import is_withdrawal, left_of
 from gateway.identity import Caller
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.reports.opening import follow_people
 from gateway.shelves.copies import Copy, reference_id
 from gateway.storage import tables
 from gateway.storage.sealing import KeyDestroyed
@@ -142,6 +143,7 @@ class Referrals:
         edits = [d for d in edits if not (d.type == "Consent" and d.before is None and is_withdrawal(d.resource))]
         if edits:
             await edit_thread(work, edits, caller.shelf)
+        await follow_people(work)
 
     async def _store(self, work: Work, index: int, draft: Draft, caller: Caller, created: int = 201) -> None:
         before = draft.before

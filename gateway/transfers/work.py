@@ -77,6 +77,7 @@ class Work:
     loosens: bool = False  # whether it takes something back
     loosened: dict[ThreadId, tuple[list[Grant], list[Grant], list[Grant]]] = field(default_factory=dict)  # gone, reduced, all before
     asked: set[ThreadId] = field(default_factory=set)  # about whom this plan asks the lead worker already
+    duties: list[Any] = field(default_factory=list)  # what this plan gives parties to do (`gateway.reports.duties.Duty`)
     fired: str | None = None  # the timer that this plan is about
     known: dict[tuple[ThreadId, ShelfId], Known] = field(default_factory=dict)  # what this plan has put on a receiver's shelf
 

@@ -74,15 +74,15 @@ ACCESS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
         for does, letter in (("read", "r"), ("vread", "r"), ("search-type", "s"))
     },
     **{(type_, does): (letter, ("directory.read",)) for type_ in DIRECTORY for does, letter in (("read", "r"), ("search-type", "s"))},
-    ("Patient", "create"): ("c", ("transfer.offer", "consent.record", "consent.record-outward")),
+    ("Patient", "create"): ("c", ("transfer.offer", "consent.record", "consent.record-outward", "report.send")),
     ("Patient", "update"): ("u", ("transfer.offer", "transfer.accept", "consent.record", "consent.record-outward")),
     ("Consent", "create"): ("c", ("consent.record", "consent.record-outward")),
     ("Consent", "update"): ("u", ("consent.record", "consent.record-outward")),
-    ("ServiceRequest", "create"): ("c", ("transfer.offer",)),
+    ("ServiceRequest", "create"): ("c", ("transfer.offer", "report.send")),
     ("ServiceRequest", "update"): ("u", ("transfer.offer",)),
     ("Task", "create"): ("c", ("transfer.offer",)),
-    ("Task", "update"): ("u", ("transfer.offer", "transfer.accept")),
-    ("Task", "patch"): ("u", ("transfer.offer", "transfer.accept")),
+    ("Task", "update"): ("u", ("transfer.offer", "transfer.accept", "report.send", "report.acknowledge", "emergency.review")),
+    ("Task", "patch"): ("u", ("transfer.offer", "transfer.accept", "report.send", "report.acknowledge", "emergency.review")),
     ("Communication", "create"): ("c", ("message.send",)),
 }
 """Who may do what: written down here once more, so that a change of the code's own table is seen."""

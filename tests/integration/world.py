@@ -44,7 +44,7 @@ CLIENTS: Mapping[str, Json] = {
             "unit": "htu",
             "role": "police-officer",
             "device-owner": "police",
-            "purposes": ["COC", "victim-support", "ELIGDTRM"],
+            "purposes": ["COC", "victim-support", "ELIGDTRM", "HCOMPL", "missing-person", "HLEGAL"],
         },
         "scopes": [*_FHIR, *_READ, *_COMMON, "transfer.offer", "transfer.read-own", "consent.record-outward", "report.send"],
     },
@@ -57,11 +57,46 @@ CLIENTS: Mapping[str, Json] = {
             "party": "vsdr",
             "role": "ht-cic",
             "device-owner": "victim-services",
-            "purposes": ["COC", "victim-support", "ERTREAT", "ELIGDTRM"],
+            "purposes": ["COC", "victim-support", "ERTREAT", "ELIGDTRM", "HCOMPL", "law-enforcement"],
         },
         "scopes": [
             *(*_FHIR, *_READ, *_COMMON, "transfer.offer", "transfer.accept", "transfer.read", "consent.record", "message.send"),
             *("report.send", "offer.write"),
+        ],
+    },
+    "manager": {
+        **{
+            "party": "vsdr",
+            "role": "program-manager",
+            "device-owner": "victim-services",
+            "purposes": ["COC", "victim-support", "THREAT", "HCOMPL"],
+        },
+        "scopes": [
+            *(*_FHIR, *_READ, *_COMMON, "transfer.offer", "transfer.accept", "transfer.read", "consent.record", "report.send"),
+            "emergency.request",
+        ],
+    },
+    "privacy": {
+        **{"party": "vsdr", "role": "privacy-officer", "device-owner": "victim-services", "purposes": ["victim-support"]},
+        "scopes": ["system/Task.rus", "emergency.review", "audit.read-own-party"],
+    },
+    "society": {
+        **{
+            "party": "dcas",
+            "role": "intake-worker",
+            "device-owner": "child-protection",
+            "purposes": ["victim-support", "child-protection"],
+        },
+        "scopes": [
+            *(*_FHIR, *_READ, *_COMMON, "transfer.offer", "transfer.accept", "transfer.read", "consent.record-outward"),
+            *("report.receive", "report.acknowledge"),
+        ],
+    },
+    "society-joint": {
+        **{"party": "dcas", "unit": "joint", "role": "community-worker", "device-owner": "police", "purposes": ["victim-support"]},
+        "scopes": [
+            *(*_FHIR, *_READ, *_COMMON, "transfer.offer", "transfer.accept", "transfer.read", "consent.record-outward"),
+            *("report.receive", "report.acknowledge"),
         ],
     },
     "nurse": {
