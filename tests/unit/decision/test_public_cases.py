@@ -67,3 +67,10 @@ def test_published_case(case: dict[str, Any]) -> None:
     resources = [_read("resources", name) for name in ASKED]
     released = {f"{r['resourceType']}/{r['id']}" for r in resources if evaluate([compiled], _request(case, r)).permit}
     assert released == set(case["derived_release"])
+
+
+def test_who_is_refused_a_token_by_the_guide_is_released_nothing() -> None:
+    """No declared difference: what is derived never exceeds what IHE states."""
+    stated = {c["id"]: (c["stated_by_ihe"]["token"], bool(c["derived_release"])) for c in CASES}
+    assert {token for token, _ in stated.values()} == {"issued", "refused"}
+    assert [id_ for id_, (token, released) in stated.items() if token == "refused" and released] == []
