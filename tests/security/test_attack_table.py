@@ -15,7 +15,7 @@ import orjson
 import psutil
 import pytest
 
-from tests.clients.hub import SmartHub, running_hub
+from tests.clients.hub import BOUND, SmartHub, running_hub
 from tests.clients.wire import Answer, Wire
 from tests.security.attack_assertions import ASSERTION_ATTACKS
 from tests.security.attack_proofs import PROOF_ATTACKS, bound_token, proof
@@ -138,7 +138,7 @@ def test_what_is_asked_for_beyond_the_registration_is_not_given(smart_hub: Smart
 @pytest.mark.ci
 def test_memory_stays_flat_over_500_repeats_of_the_table(tmp_path: Path, trap: socket.socket) -> None:
     """What is refused leaves nothing behind. Measured on the server's own process."""
-    with running_hub(tmp_path / "hub", {}) as hub, contextlib.closing(hub.wire()) as wire:
+    with running_hub(tmp_path / "hub", {}, {BOUND: {"binding": "dpop"}}) as hub, contextlib.closing(hub.wire()) as wire:
         rows = [(attack.send(Forger(hub, address(trap))), attack) for attack in ATTACKS if 200 not in attack.status]
         process = psutil.Process(hub.process.pid)
 
