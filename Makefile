@@ -28,7 +28,7 @@ PINNED := requirements/build.lock pyproject.toml scripts/bootstrap.py
 help: ## Show this list
 	@echo "make demo     watch one warm transfer and one hospital fast-track between real processes (ARGS=\"--once --json FILE\")"
 	@echo "make test     run the tests, on SQLite and on a PostgreSQL that the tests start themselves (ARGS=\"tests/unit -k WORD\")"
-	@echo "make check    lint, format, types, import rules, architecture"
+	@echo "make check    lint, format, types, import rules, architecture, and that nothing flows that was not approved"
 	@echo "make format   put the code into its one format"
 	@echo "make test-ci  run the long tests that 'make test' leaves out"
 	@echo "make bench    measure throughput, latency, start and memory against the naive build (ARGS=\"--quick --check\")"
@@ -46,7 +46,7 @@ demo: $(VENV)/.runtime.stamp
 	@$(BIN)/gateway demo $(ARGS)
 
 test: $(VENV)/.dev.stamp
-	@$(BIN)/python -m pytest -m "not ci and not bench and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not ci and not bench and not soak" $(ARGS)
 
 test-ci: $(VENV)/.dev.stamp
 	@$(BIN)/python -m pytest -m "ci" $(ARGS)
@@ -57,6 +57,7 @@ check: $(VENV)/.dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+	$(BIN)/gateway policy check
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix .
