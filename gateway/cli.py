@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.audit.cli import audit_app
 from gateway.clock import Clock, SystemClock
 from gateway.disclosure.cli import consent_app
+from gateway.disclosure.policy_cli import policy_app
 from gateway.oauth.cli import keys_app
 from gateway.parties.cli import config_app, party_app
 
@@ -26,6 +27,7 @@ app.add_typer(party_app, name="party")
 app.add_typer(config_app, name="config")
 app.add_typer(keys_app, name="keys")
 app.add_typer(consent_app, name="consent")
+app.add_typer(policy_app, name="policy")
 
 
 def _version(wanted: bool) -> None:
