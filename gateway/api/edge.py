@@ -33,6 +33,7 @@ from gateway.parties.directory import Directory
 from gateway.parties.ingest import Gate
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
 from gateway.reports.stating import SCOPE_OF, code_of, faults
+from gateway.shelves.copies import Copy, reference_id
 from gateway.storage.writer import StorageError, unavailable, uncertain
 from gateway.storage.writeset import WriteSet
 from gateway.transfers.intake import Entry
@@ -50,6 +51,7 @@ _RECORD, _OUTWARD = ActionScope.CONSENT_RECORD, ActionScope.CONSENT_RECORD_OUTWA
 _REPORT: Final = ActionScope.REPORT_SEND
 _DUTIES: Final = (_REPORT, ActionScope.REPORT_ACKNOWLEDGE, ActionScope.EMERGENCY_REVIEW)
 _WITHDRAW: Final = (ActionScope.CONSENT_WITHDRAW, ActionScope.OWN_WITHDRAW)
+READS: Final = (ActionScope.TRANSFER_READ, ActionScope.TRANSFER_READ_OWN)
 WRITES: Final[Mapping[tuple[str, str], tuple[ActionScope, ...]]] = {
     ("POST", "Patient"): (_OFFER, _RECORD, _OUTWARD, _REPORT),
     ("PUT", "Patient"): (_OFFER, _ACCEPT, _RECORD, _OUTWARD),
@@ -192,6 +194,23 @@ class Edge:
             say = "Your client has no scope for this."
             raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, say, refusal=Refusal.SCOPE_MISSING))
         self.require_device(seen)
+
+    def readers(self, type_: str) -> tuple[ActionScope, ...]:
+        """The action scopes of which reading a shelf needs one. A reviewer reads of a shelf the Tasks that its role has to review."""
+        return (*READS, ActionScope.EMERGENCY_REVIEW) if type_ == "Task" else READS
+
+    def queue(self, seen: Seen) -> frozenset[str] | None:
+        """The addresses whose Tasks are all that this caller may read of its shelf; None for a caller who reads all of it."""
+        caller = seen.caller
+        if any(has_action(caller.scopes, scope) for scope in READS):
+            return None
+        addresses = self.parts.policy().parties[caller.party].addresses
+        return frozenset(address.id for address in addresses if address.shelf == caller.shelf and address.role == caller.role)
+
+    def holds(self, seen: Seen, copy: Copy) -> bool:
+        """Whether a copy on the caller's shelf is there for this caller."""
+        queue = self.queue(seen)
+        return queue is None or reference_id(copy.resource().get("owner")) in queue
 
     def require_device(self, seen: Seen) -> None:
         """Asked once the scope is there (R18). Raises Problem(FORBIDDEN, device-not-allowed)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -120,11 +121,11 @@ class _Fhir:
             if found is None:
                 raise not_found()
             return _json(orjson.dumps(found), 200, seen)
-        edge.require(seen, Interaction.READ, type_, ActionScope.TRANSFER_READ, ActionScope.TRANSFER_READ_OWN)
+        edge.require(seen, Interaction.READ, type_, *edge.readers(type_))
         if type_ not in SHELF or (asked is not None and _VERSION.fullmatch(asked) is None):
             raise not_found()
         copy = await edge.parts.shelves.of(caller).read(type_, id_, int(asked) if asked is not None else None)
-        if copy is None:
+        if copy is None or not edge.holds(seen, copy):
             raise not_found()
         await edge.record(seen, AuditAction.READ, type_, copy.id, copy.version)
         return _copy(copy, 200, seen)
@@ -142,13 +143,16 @@ class _Fhir:
             resources = edge.directory().search(caller.party, type_, params, seen.at)
             bodies = [(str(r["id"]), orjson.dumps(r)) for r in resources]
             return self._bundle(type_, bodies, len(bodies), [], seen)
-        allowed = edge.may(seen, Interaction.SEARCH, type_, ActionScope.TRANSFER_READ, ActionScope.TRANSFER_READ_OWN)
+        allowed = edge.may(seen, Interaction.SEARCH, type_, *edge.readers(type_))
         check_caller(caller, type_, params, can_search=allowed and type_ in SHELF)
         edge.require_device(seen)
         if type_ == PERSON and any(not name.startswith("_") for name in request.query_params):
             say = "Send what names a person in the body of POST _search, never in an address."
             raise Problem(ProblemType.BAD_REQUEST, Finding(IssueCode.SECURITY, say))
         criteria, count, offset = read_search(type_, params)
+        queue = edge.queue(seen)
+        if queue is not None:
+            criteria = replace(criteria, owners=tuple(sorted(queue)) or ("",))
         page = await edge.parts.shelves.of(caller).search(type_, criteria, count=count, offset=offset)
         await edge.record(seen, AuditAction.SEARCH, type_, None, None, found=len(page.copies))
         more = 0 < count < page.total - offset
@@ -237,7 +241,7 @@ class _Fhir:
         # read first: a version read after the look for a repeat may be the one that the repeat has made
         copy = await self._edge.parts.shelves.of(seen.caller).read(type_, id_)
         if await self._edge.referrals.answered(seen.caller, key) is None:
-            if copy is None:
+            if copy is None or not self._edge.holds(seen, copy):
                 raise not_found()
             patched = orjson.dumps(apply_patch(body, copy.resource()))
             expected = match if match is not None else copy.version

@@ -172,10 +172,10 @@ def receiver_problem(actor: Actor, scope: ConsentScope, policy: Policy, recorder
     """Why this actor cannot be the receiver of this scope in a consent that this party records (R19; units: DOMAIN 4e)."""
     if actor.party is None or PartyId(actor.party) not in policy.parties:
         return RejectReason.UNKNOWN_ACTOR
-    if scope.names_unit and actor.unit is None:
-        return RejectReason.NO_UNIT
     if actor.party == recorder and recorder_kind not in scope.self_recording_kinds:
         return RejectReason.SELF_SERVING
+    if scope.names_unit and actor.unit is None:
+        return RejectReason.NO_UNIT
     return None
 
 

@@ -112,6 +112,7 @@ async def add(
     transfer: str | None = None,
     inputs: Sequence[Json] = (),
     outputs: Sequence[Json] = (),
+    reason: Json | None = None,
     named_key: bool = False,
 ) -> Duty:
     """Open a duty and put its Task on the shelf. With a `named_key` what it says can be destroyed by itself."""
@@ -129,6 +130,7 @@ async def add(
         "code": coded(v.TASK_CODE, duty.kind),
         "authoredOn": instant(to_minute(work.at)),
         **({"for": {"reference": f"Patient/{patient}"}} if patient is not None else {}),
+        **({"statusReason": reason} if reason is not None else {}),
         **({"input": list(inputs)} if inputs else {}),
         **({"output": list(outputs)} if outputs else {}),
     }

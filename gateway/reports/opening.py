@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway import vocabulary as v
+from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.decision.grants import GrantState
 from gateway.disclosure.minimize import Source, age_band_of
 from gateway.disclosure.views import coded, reference
@@ -54,7 +55,7 @@ async def after_offer(work: Work, draft: Draft, transfer: Transfer, said: Stated
             if duty.open and duty.kind in _REPORTING:
                 await finish(work, duty, outputs=[_decided("report")], extensions=draft.resource.get("extension", ()))
     elif said.code == EMERGENCY:
-        await _review_and_tell(work, transfer, patient)
+        await _review_and_tell(work, draft.resource, transfer, patient)
     elif said.code != DEMAND:
         await _open(work, transfer.thread, shelf, band, patient, transfer, cultural=_cultural(draft.resource), address=None)
         await _guardian(work, draft.resource, transfer, band)
@@ -151,14 +152,37 @@ async def _guardian(work: Work, task: Json, transfer: Transfer, band: str | None
         await add(work, Kind.GUARDIAN, transfer.thread, attempt.shelf, address=address, patient=attempt.patient, transfer=transfer.id)
 
 
-async def _review_and_tell(work: Work, transfer: Transfer, patient: str) -> None:
+async def _review_and_tell(work: Work, task: Json, transfer: Transfer, patient: str) -> None:
     """After a danger was told: the privacy officer reviews it, and she is told when it is safe (R25)."""
-    shelf = transfer.sender_shelf
+    shelf, caller = transfer.sender_shelf, work.caller
     party = work.policy.parties[shelf_party(shelf)]
     reviewer = next((a for a in party.addresses if a.shelf == shelf and a.role == "privacy-officer"), answering(work.policy, shelf))
     worker = next((a for a in party.addresses if a.shelf == shelf), None)
+    reason = task["statusReason"]
+    named = {"type": coded(v.TASK_INPUT, "reporter"), "valueString": worker_in(task) or ""}
     for kind, who in ((Kind.REVIEW, reviewer), (Kind.TELL, worker)):
-        await add(work, kind, transfer.thread, shelf, address=who.id if who is not None else None, patient=patient, transfer=transfer.id)
+        address = who.id if who is not None else None
+        told = {"reason": reason, "inputs": [named]} if kind is Kind.REVIEW else {}
+        await add(work, kind, transfer.thread, shelf, address=address, patient=patient, transfer=transfer.id, **told)
+    work.ws.audit.append(
+        AuditEntry(
+            at=work.time,
+            action=AuditAction.ACT,
+            outcome=AuditOutcome.PERMIT,
+            actor_party=party.id,
+            actor_shelf=shelf,
+            actor_role=caller.role if caller is not None else None,
+            client_id=caller.client_id if caller is not None else None,
+            thread=transfer.thread,
+            transfer=transfer.id,
+            target_party=transfer.attempt.party,
+            target_shelf=transfer.attempt.shelf,
+            basis=transfer.attempt.basis,
+            policy_version=work.policy.version,
+            correlation_id=work.correlation,
+            detail=(("emergency", coding(reason, v.EMERGENCY_REASON) or ""),),
+        )
+    )
 
 
 async def _societies(work: Work, thread: ThreadId, shelf: ShelfId, cultural: frozenset[str] | tuple[()]) -> list[Json]:

@@ -161,6 +161,8 @@ async def _threads(drafts: list[Draft], resolver: _Resolver, shelf: Shelf, new_i
         element = SUBJECT[draft.type]
         person = draft.resource.get(element)
         reference = person.get("reference") if isinstance(person, dict) else None
+        if person is None and draft.before is not None and element not in draft.before.resource():
+            continue  # the hub's own, about nobody whom it knows
         if not isinstance(reference, str) or not reference.startswith("Patient/"):
             say = "Name the person by a reference to a Patient on your shelf or in this request; an alias is enough."
             findings.append(Finding(IssueCode.REQUIRED, say, f"{draft.entry.at}.{element}"))

@@ -16,7 +16,9 @@ from gateway.disclosure.views import sender_task
 from gateway.identity import Caller, ShelfId, StatusView, TransferId
 from gateway.parties.model import Address
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
+from gateway.reports.demands import take_demand
 from gateway.reports.opening import after_offer, stated
+from gateway.reports.stating import DEMAND
 from gateway.shelves.copies import reference_id, written
 from gateway.storage.sealing import DataKey
 from gateway.transfers import clocks
@@ -65,6 +67,9 @@ async def open_transfer(work: Work, index: int, draft: Draft, caller: Caller, re
         recalled=await _recalled(work, draft, caller, grants),
     )
     permit = work.decide(ask)
+    if isinstance(permit, Denial) and permit.refusal is Refusal.HUMAN_REVIEW_REQUIRED and said.code == DEMAND:
+        await take_demand(work, index, draft, caller, address)
+        return
     if isinstance(permit, Denial):
         [*_, (_, why)] = work.ws.why
         raise refused(permit.refusal, f"{at}.owner", grounds_of(ask, permit), why)

@@ -9,7 +9,7 @@ from gateway.clock import instant
 from tests.integration.night import SR, P, T
 from tests.integration.world import coded, input_, output, patient, request, task, transaction
 
-__all__ = ["DCAS", "acting", "decide", "not_now", "of_kind", "phoned", "report"]
+__all__ = ["DCAS", "acting", "decide", "demand", "emergency", "not_now", "of_kind", "outcome", "phoned", "report"]
 
 Json = dict[str, Any]
 DCAS = "HealthcareService/dcas.intake"
@@ -72,3 +72,40 @@ def phoned(at: int) -> Json:
 def not_now() -> Json:
     """The decision not to report now."""
     return output("report-decision", valueCodeableConcept=coded(v.REPORT_DECISION, "not-now"))
+
+
+def emergency(who: str | None = None, *, owner: str = "HealthcareService/drps.htu", name: str | None = "Ines", **changes: Any) -> Json:
+    """A danger told to one unit of police by a named person of victim services."""
+    about = f"Patient/{who}" if who else P
+    inputs = [
+        input_("meeting-place", valueString="Bus shelter at the mall"),
+        input_("safety-flag", valueCodeableConcept=coded(v.SAFETY_FLAG, "exploiter-may-be-near")),
+        input_("need", valueCodeableConcept=coded(v.NEED, "income")),
+    ]
+    extra: Json = {"code": coded(v.TASK_CODE, "emergency"), "statusReason": coded(v.EMERGENCY_REASON, "imminent-harm")}
+    if name is not None:
+        extra["extension"] = acting(name)
+    extra.update(changes)
+    resources = [
+        (SR, request(about, "vsdr", "imminent-risk", owner)),
+        (T, task(about, SR, "vsdr", owner, inputs, **extra)),
+    ]
+    return transaction(*([] if who else [(P, patient("Zz-Ash", "18-24"))]), *resources)
+
+
+def demand(name: str = "Zz-Ash", family: str = "Testperson", *, basis: str = "missing-persons-demand") -> Json:
+    """An urgent demand of police; the form itself goes by hand."""
+    owner = "PractitionerRole/vsdr.program-manager"
+    claimed = {"resourceType": "Patient", "name": [{"use": "official", "family": family, "given": [name]}], "birthDate": "2001-07-02"}
+    inputs = [
+        input_("basis", valueCodeableConcept=coded(v.BASIS, basis)),
+        input_("form-number", valueString="MPA-3/2026-118"),
+        input_("call-back-line", valueContactPoint={"system": "phone", "value": "+1-905-555-0111"}),
+    ]
+    written = task(P, SR, "drps", owner, inputs, "urgent", code=coded(v.TASK_CODE, "demand"))
+    return transaction((P, claimed), (SR, request(P, "drps", "records-demand", owner, "urgent")), (T, written))
+
+
+def outcome(code: str) -> Json:
+    """What came of a review."""
+    return output("review-outcome", valueCodeableConcept=coded(v.CODE_SYSTEM + "review-outcome", code))

@@ -73,6 +73,10 @@ ACCESS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
         for type_ in SHELF
         for does, letter in (("read", "r"), ("vread", "r"), ("search-type", "s"))
     },
+    **{
+        ("Task", does): (letter, (READ, "transfer.read-own", "emergency.review"))
+        for does, letter in (("read", "r"), ("vread", "r"), ("search-type", "s"))
+    },
     **{(type_, does): (letter, ("directory.read",)) for type_ in DIRECTORY for does, letter in (("read", "r"), ("search-type", "s"))},
     ("Patient", "create"): ("c", ("transfer.offer", "consent.record", "consent.record-outward", "report.send")),
     ("Patient", "update"): ("u", ("transfer.offer", "transfer.accept", "consent.record", "consent.record-outward")),
