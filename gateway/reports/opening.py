@@ -21,7 +21,7 @@ from gateway.reports.stating import DEMAND, EMERGENCY, REPORT, Stated, basis_for
 from gateway.shelves.copies import written
 from gateway.transfers.asking import coding
 from gateway.transfers.intake import Draft
-from gateway.transfers.model import State, Transfer
+from gateway.transfers.model import REPORTED, State, Transfer
 from gateway.transfers.work import Work
 
 __all__ = ["after_accept", "after_offer", "follow_people", "settle_age", "stated"]
@@ -83,11 +83,23 @@ async def follow_people(work: Work) -> None:
         holder = ShelfId(shelf)
         duties = await of_thread(work, thread, holder)
         about = [duty for duty in duties if duty.kind in (*_REPORTING, Kind.AGE)]
-        if not about:
-            continue
         party = work.policy.parties[shelf_party(holder)]
         standing = standing_of(work.policy, _band(work, resource), party.age_line)
+        if not about:
+            knows = await _knows_by(work, thread, holder) if standing is not None else None
+            if knows is not None:
+                await _open(work, thread, holder, _band(work, resource), id_, knows, cultural=frozenset(), address=None)
+            continue
         await settle_age(work, about, standing, thread, holder, id_)
+
+
+async def _knows_by(work: Work, thread: ThreadId, shelf: ShelfId) -> Transfer | None:
+    """The transfer by which a shelf knows of her: it sent it, or a human there took it over."""
+    for transfer in await work.parts.facts.of_thread(thread):
+        took = transfer.attempt.shelf == shelf and transfer.attempt.accepted is not None
+        if transfer.state not in REPORTED and (transfer.sender_shelf == shelf or took):
+            return transfer
+    return None
 
 
 async def settle_age(work: Work, about: Sequence[Duty], standing: Standing | None, thread: ThreadId, shelf: ShelfId, patient: str) -> None:

@@ -171,6 +171,18 @@ async def test_an_age_that_is_not_known_is_found_out_within_the_hour(world: Worl
     assert by_phone.status_code == 200 and by_phone.json()["status"] == "completed"
 
 
+async def test_who_thought_her_an_adult_has_the_duty_once_her_age_is_known(world: World) -> None:
+    ids = made(await world.call("police", "POST", "/fhir", offer(who=patient("Zz-Sky", "18-24"))))
+    [received] = await world.tasks("counsellor")
+    assert len(await world.tasks("police")) == 1
+    known = {**patient("Zz-Sky", "12-15"), "id": ids["Patient"]}
+    assert (await world.call("police", "PUT", f"/fhir/Patient/{ids['Patient']}", known)).status_code == 200
+    assert len(of_kind(await world.tasks("police"), "report-due")) == 1
+    assert of_kind(await world.tasks("counsellor"), "report-due") == [], "nobody there has taken it over"
+    await taken(world, "counsellor", received["id"])
+    assert len(of_kind(await world.tasks("counsellor"), "report-due")) == 1
+
+
 async def test_a_withdrawal_leaves_a_report_as_it_is(world: World) -> None:
     ids = made(await world.call("police", "POST", "/fhir", offer(who=patient("Zz-Sky", "12-15"))))
     made(await world.call("police", "POST", "/fhir", report(who=ids["Patient"])))
