@@ -91,11 +91,14 @@ async def test_where_her_age_is_not_known_a_named_human_states_the_law(world: Wo
 async def test_who_reported_is_told_to_phone_until_a_call_or_a_number_is_entered(world: World) -> None:
     ids = made(await world.call("police", "POST", "/fhir", report()))
     mine: Json = {}
+    told = set()
     for minutes in (15.1, 30.2, 45.3):
         await tick(world, minutes)
         mine = await resource(world, "police", f"Task/{ids['Task']}")
         [call] = outputs(mine, "phone-the-society-now")
         assert call["valueContactPoint"]["value"] == "+1-905-555-0140"
+        told.add(call["valueContactPoint"]["period"]["start"])
+    assert len(told) == 3, "told anew each time"
     versions = int(mine["meta"]["versionId"])
     patch = [{"op": "add", "path": "/output/-", "value": phoned(NOW + 45 * 60_000)}]
     entered = await world.call("police", "PATCH", f"/fhir/Task/{ids['Task']}", patch)
@@ -169,6 +172,16 @@ async def test_an_age_that_is_not_known_is_found_out_within_the_hour(world: Worl
     assert now["code"]["coding"][0]["code"] == "report-due" and business(now) == "report-due"
     by_phone = await world.call("police", "PATCH", f"/fhir/Task/{decision['id']}", decide(now, "Dana", phoned(NOW)))
     assert by_phone.status_code == 200 and by_phone.json()["status"] == "completed"
+
+
+async def test_a_report_stays_the_record_of_what_was_said(world: World) -> None:
+    ids = made(await world.call("police", "POST", "/fhir", report(age_band="12-15")))
+    [before] = await world.tasks("society")
+    person = await resource(world, "society", before["for"]["reference"])
+    edited = {**patient("Zz-Other", "25plus"), "id": ids["Patient"]}
+    assert (await world.call("police", "PUT", f"/fhir/Patient/{ids['Patient']}", edited)).status_code == 200
+    assert await world.tasks("society") == [before]
+    assert await resource(world, "society", before["for"]["reference"]) == person
 
 
 async def test_who_thought_her_an_adult_has_the_duty_once_her_age_is_known(world: World) -> None:
