@@ -24,7 +24,7 @@ import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import httpx
@@ -34,6 +34,7 @@ from fastapi import FastAPI
 
 from gateway import __version__
 from gateway.adapter_api import OutboundAdapter
+from gateway.api.accounts import OF_PATIENT, OF_SYSTEM, account_routes
 from gateway.api.edge import Edge
 from gateway.api.fhir import TABLE, fhir_routes
 from gateway.api.health import health_routes
@@ -291,12 +292,13 @@ def _assemble(
     )
     runner = EmbeddedRunner(sender, Timers(parts).fire_due, sweep=settings.sweep_seconds)
     statement = capability_statement(
-        TABLE,
+        {**TABLE, "Patient": replace(TABLE["Patient"], operations=OF_PATIENT)},
         url=fhir_base,
         software_version=__version__,
         date=STATEMENT_DATE,
         oauth=OauthUris(token=urls.token),
         system=(SystemInteraction.TRANSACTION,),
+        operations=OF_SYSTEM,
     )
     routes = [
         *health_routes(),
@@ -307,6 +309,7 @@ def _assemble(
             document_age=JWKS_AGE,
             certificates=certificates.possible,
         ),
+        *account_routes(edge, fhir_base),
         *fhir_routes(edge, orjson.dumps(statement), fhir_base, even=settings.even_answer_seconds),
         *nowhere_routes(),
     ]

@@ -82,11 +82,12 @@ class TypeCapability:
     conditional_create: bool = False
     documentation: str | None = None
     profiles: tuple[str, ...] = ()
+    operations: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A system-level operation, such as process-message."""
+    """An operation of the system, such as process-message, or of a type's instances."""
 
     name: str
     definition: str
@@ -127,9 +128,7 @@ def capability_statement(
     if system:
         rest["interaction"] = [{"code": interaction.value} for interaction in system]
     if operations:
-        rest["operation"] = [
-            _sparse({"name": op.name, "definition": op.definition, "documentation": op.documentation}) for op in operations
-        ]
+        rest["operation"] = _operations(operations)
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -142,6 +141,10 @@ def capability_statement(
         "patchFormat": [_JSON_PATCH],
         "rest": [rest],
     }
+
+
+def _operations(operations: Sequence[Operation]) -> list[dict[str, Any]]:
+    return [_sparse({"name": op.name, "definition": op.definition, "documentation": op.documentation}) for op in operations]
 
 
 def _resource(name: str, capability: TypeCapability) -> dict[str, Any]:
@@ -158,6 +161,7 @@ def _resource(name: str, capability: TypeCapability) -> dict[str, Any]:
             "updateCreate": False if Interaction.UPDATE in capability.interactions else None,
             "conditionalCreate": capability.conditional_create,
             "searchParam": search,
+            "operation": _operations(capability.operations),
         }
     )
 

@@ -29,6 +29,7 @@ EVERYTHING: Final = SMART | ACTIONS
 OPEN: Final = "open"  # anybody: health, discovery, the capability statement
 CLIENT: Final = "client"  # a client that authenticates with an assertion, in the same request
 ENTRIES: Final = "entries"  # what each entry of the transaction needs
+OPERATION: Final = "operation"  # system/AuditEvent.s with an action scope: tests/integration/test_accounting.py
 NOWHERE: Final = "nowhere"  # nothing is there, whoever asks
 
 ROWS: Final[dict[tuple[str, str], str | tuple[str, ...]]] = {
@@ -51,6 +52,9 @@ ROWS: Final[dict[tuple[str, str], str | tuple[str, ...]]] = {
     ("/fhir/{type:str}/{id:str}", "PUT"): ("update",),
     ("/fhir/{type:str}/{id:str}", "PATCH"): ("patch",),
     ("/fhir/{type:str}/{id:str}/_history/{version:str}", "GET"): ("vread",),
+    ("/fhir/$decisions", "GET"): OPERATION,
+    ("/fhir/Patient/{id:str}/$accounting", "GET"): OPERATION,
+    ("/fhir/Patient/{id:str}/$accounting/{entry:str}/$show", "POST"): OPERATION,
     ("/fhir/{rest:path}", "*"): NOWHERE,
     ("/fhir", "*"): NOWHERE,
     ("/{rest:path}", "*"): NOWHERE,
