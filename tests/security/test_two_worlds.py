@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from gateway import vocabulary as v
+from gateway.testing import worlds
+from gateway.testing.worlds import Transcript
 from tests.integration.night import NOW, fast_track, income_request, made, offered, resource, taken
 from tests.integration.test_timers import at
 from tests.integration.world import NIGHT, World, coded, night_offer, output, request, task, transaction
-from tests.security.worlds import OpenWorld, Transcript
+from tests.security.worlds import OpenWorld
 
 Json = dict[str, Any]
 Course = Callable[[World, str], Awaitable[None]]
@@ -70,19 +72,24 @@ async def meddle(said: Transcript, world: World, ids: dict[str, str]) -> None:
     await said.ask(world, "police", "POST", "/fhir", again, X_Request_ID="again")
 
 
+async def night(world: World, said: Transcript, course: Course, minutes: float = 3) -> None:
+    """Offered, whatever `course` makes of it, and then all that police can do."""
+    answer = await world.call("police", "POST", "/fhir", night_offer(NOW))
+    said.note("offer", answer)
+    ids = made(answer)
+    [received] = await world.tasks("counsellor")
+    await course(world, received["id"])
+    await at(world, NIGHT + timedelta(minutes=minutes))
+    await look(said, world, ids)
+    await meddle(said, world, ids)
+    await look(said, world, ids)
+
+
 async def seen_by_police(opening: OpenWorld, course: Course, minutes: float) -> list[str]:
-    """One world: offered, whatever `course` makes of it, and then all that police can do."""
+    """One world, as police see it."""
     said = Transcript()
     async with opening as world:
-        answer = await world.call("police", "POST", "/fhir", night_offer(NOW))
-        said.note("offer", answer)
-        ids = made(answer)
-        [received] = await world.tasks("counsellor")
-        await course(world, received["id"])
-        await at(world, NIGHT + timedelta(minutes=minutes))
-        await look(said, world, ids)
-        await meddle(said, world, ids)
-        await look(said, world, ids)
+        await night(world, said, course, minutes)
     return said.lines
 
 
@@ -148,11 +155,7 @@ AFTER_TAKING_OVER = [
 
 async def differing(new_world: Callable[[], OpenWorld], reference: Course, courses: Sequence[Course]) -> list[str]:
     """The first answer in which each course differs from the reference, if any does."""
-    expected, told = await seen_by_police(new_world(), reference, 3), []
-    for course in courses:
-        seen = await seen_by_police(new_world(), course, 3)
-        told += [f"{course.__name__}: {b[:400]}" for a, b in zip(expected, seen, strict=True) if a != b][:1]
-    return told
+    return await worlds.differing(new_world, night, reference, courses)
 
 
 async def test_once_taken_over_nothing_shows_of_what_comes_of_it(new_world: Callable[[], OpenWorld]) -> None:
