@@ -121,19 +121,23 @@ async def _answer(work: Work, duty: Duty, kind: Kind, said: _Said, by: list[Json
     if kind in (Kind.REPORT, Kind.DECIDE):
         if said.phoned is not None:
             outputs = [_output("phone-record", valueDateTime=said.phoned), _decision("reported-by-phone")]
-            return await finish(work, duty, outputs=outputs, extensions=by)
+            return await finish(work, duty, answered=True, outputs=outputs, extensions=by)
         if kind is Kind.REPORT:
             say = "This report must be made, and can't be put off. Telephone the society, and enter the call or send the report."
             raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output", Refusal.REPORT_MANDATORY))
         if said.decision != "not-now" or said.reason is None:
             say = "Send a report, enter a call (phone-record), or decide not-now with a coded reason in statusReason."
             raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{at}.output"))
-        return await finish(work, duty, outputs=[_decision("not-now")], reason=coded(v.REPORT_REASON, said.reason), extensions=by)
+        return await finish(
+            work, duty, answered=True, outputs=[_decision("not-now")], reason=coded(v.REPORT_REASON, said.reason), extensions=by
+        )
     if kind is Kind.AGE:
         if said.band is None:
             say = "Say what was found out: output age-band. Who suspects that she is under 16 says so by that band."
             raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{at}.output"))
-        after = await finish(work, duty, outputs=[_output("age-band", valueCodeableConcept=coded(v.AGE_BAND, said.band))], extensions=by)
+        after = await finish(
+            work, duty, answered=True, outputs=[_output("age-band", valueCodeableConcept=coded(v.AGE_BAND, said.band))], extensions=by
+        )
         party = work.policy.parties[shelf_party(duty.shelf)]
         about = [each for each in await of_thread(work, duty.thread, duty.shelf) if each.kind in (Kind.REPORT, Kind.DECIDE)]
         await settle_age(
@@ -145,10 +149,10 @@ async def _answer(work: Work, duty: Duty, kind: Kind, said: _Said, by: list[Json
             say = "Say what came of it: output review-outcome."
             raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{at}.output"))
         outputs = [_output("review-outcome", valueCodeableConcept=coded(v.CODE_SYSTEM + "review-outcome", said.outcome))]
-        return await finish(work, duty, outputs=outputs, extensions=by)
+        return await finish(work, duty, answered=True, outputs=outputs, extensions=by)
     if not said.closed:
         raise illegal_move(None, Mover.RECEIVER)
-    return await finish(work, duty, extensions=by)
+    return await finish(work, duty, answered=True, extensions=by)
 
 
 def _read(work: Work, before: Json, proposed: Json, at: str) -> _Said:

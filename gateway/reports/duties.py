@@ -156,9 +156,15 @@ async def move(work: Work, duty: Duty, *, kind: Kind | None = None, address: str
 
 
 async def finish(
-    work: Work, duty: Duty, *, outputs: Sequence[Json] = (), reason: Json | None = None, extensions: Sequence[Json] = ()
+    work: Work,
+    duty: Duty,
+    *,
+    outputs: Sequence[Json] = (),
+    reason: Json | None = None,
+    extensions: Sequence[Json] = (),
+    answered: bool = False,
 ) -> Duty:
-    """Close a duty with its answer. What was said under a key of its own goes with the answer."""
+    """Close a duty. What was said under a key of its own goes with the answer. `answered`: by an act on its Task; its shelf knows."""
     before = await _task(work, duty)
     after = replace(duty, state="done", version=_next(work, duty), key="")
     work.ws.add(_MOVE, after.kind, after.address, after.state, after.version, after.id)
@@ -174,7 +180,7 @@ async def finish(
         task["statusReason"] = reason
     if extensions:
         task["extension"] = list(extensions)
-    await _put(work, after, task)
+    await _put(work, after, task, actor=duty.shelf if answered else None)
     return after
 
 
@@ -216,8 +222,8 @@ async def _task(work: Work, duty: Duty) -> Copy:
     return held
 
 
-async def _put(work: Work, duty: Duty, task: Mapping[str, Any]) -> None:
-    """Its Task as it now stands, and the news of it."""
+async def _put(work: Work, duty: Duty, task: Mapping[str, Any], *, actor: ShelfId | None = None) -> None:
+    """Its Task as it now stands, and the news of it: to its own shelf too, whoever caused it, unless that shelf has just answered it."""
     resource = {**task, "status": "requested" if duty.open else "completed"}
     if duty.kind == Kind.DEMAND and duty.open:
         resource["status"] = "on-hold"
@@ -227,5 +233,4 @@ async def _put(work: Work, duty: Duty, task: Mapping[str, Any]) -> None:
     changed = Changed()
     key = await work.key(duty.thread, duty.shelf, duty.key)
     put_version(work.ws, changed, work.parts.keyring, key, resource, duty.shelf, duty.thread, duty.version, work.at)
-    actor = work.caller.shelf if work.caller else None
     work.deliveries += announce(*(work.ws, work.policy, duty, changed), actor=actor, at=work.at, new_id=work.parts.new_id, kind="notice")

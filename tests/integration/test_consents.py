@@ -40,7 +40,8 @@ async def test_police_without_a_live_consent_are_told_no_consent_whatever_is_wro
     body = assert_outcome(refused, 403, refusal="no-consent", expression=f"Bundle.entry[{len(UNUSABLE[why]) + 2}].resource.owner")
     [issue, _line] = body["issue"]
     assert issue["diagnostics"] == "There is no consent on which this can be sent. Ask the person, record it, and send again."
-    assert await row_counts(checked) == {**before, "audit_entries": before["audit_entries"] + 1}
+    # the entry of the refusal, and beside it why: nothing else
+    assert await row_counts(checked) == {**before, "audit_entries": before["audit_entries"] + 1, "decisions": before["decisions"] + 1}
 
 
 async def test_another_unit_of_the_receiver_is_another_receiver(checked: World) -> None:

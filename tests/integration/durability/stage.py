@@ -19,7 +19,8 @@ from tests.integration.world import CLIENTS
 
 __all__ = ["NAMES", "PARTNER", "endpoints_at", "evidence_of", "processes", "questions_to", "shelf_of", "wait_until"]
 
-NAMES: Final = tuple(CLIENTS)
+NAMES: Final = ("police", "police-svu", "counsellor", "nurse", "income")
+"""The registered clients that are at work here: one for each shelf that something is delivered to."""
 PARTNER: Final = len(NAMES)
 """The slot of the partners' process among the counters; before it, one for each client."""
 
