@@ -69,9 +69,14 @@ async def checked(world: World) -> World:
 
 
 @pytest.fixture
-def loud(capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
-    """Everything that any library logs is printed, so that it can be searched."""
+def loud(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """Everything that any library logs is printed, so that it can be searched. Afterwards nothing prints where this test was heard."""
+    root, own = logging.getLogger(), logging.getLogger("httpx")
+    before, level, quiet = list(root.handlers), root.level, own.level
     structlog.reset_defaults()
     logging.basicConfig(level=logging.DEBUG, force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the test's own client
-    return capsys
+    own.setLevel(logging.WARNING)  # the test's own client
+    yield capsys
+    root.handlers[:] = before
+    root.setLevel(level)
+    own.setLevel(quiet)

@@ -338,7 +338,7 @@ async def test_an_expired_token_is_told_so_and_nothing_is_done(world: World, mon
 
 
 async def test_a_scope_too_small_is_refused_before_the_body_is_looked_at(world: World) -> None:
-    for without in (("transfer.offer", "consent.record"), ("system/Patient",)):
+    for without in (("transfer.offer", "consent.record", "report.send"), ("system/Patient",)):
         caller = world.narrowed("police", *without)
         for method, path in (("POST", "/fhir/Patient"), ("PUT", "/fhir/Patient/x")):
             refused = await world.call(caller, method, path, raw(f"{{{CANARY}"))

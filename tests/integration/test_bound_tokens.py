@@ -203,6 +203,7 @@ def test_files_that_tls_cannot_use_are_named_by_their_setting(
 ) -> None:
     (mine, key), (_, another), text = certificates["mine"], certificates["other"], tmp_path / "text.pem"
     text.write_text("zz-secret")
+    monkeypatch.setattr("gateway.log.configure_logging", lambda: None)  # it would log for this whole process, to where this test is heard
     for files, said in (
         ((tmp_path / "nowhere", key, None), "GATEWAY_TLS_CERTIFICATE: there is no such file"),
         ((text, key, None), "GATEWAY_TLS_CERTIFICATE, GATEWAY_TLS_KEY: not"),

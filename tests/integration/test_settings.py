@@ -108,6 +108,7 @@ def test_a_name_that_is_none_in_the_file_stops_the_hub(tmp_path: Path, monkeypat
 
 def test_serving_with_wrong_settings_says_which_and_shows_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_BASE_URL", "http://zz-secret.example")
+    monkeypatch.setattr("gateway.log.configure_logging", lambda: None)  # it would log for this whole process, to where this test is heard
     result = CliRunner().invoke(app, ["serve"])
     assert result.exit_code == 2
     assert "base_url" in result.output

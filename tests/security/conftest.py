@@ -19,10 +19,13 @@ __all__ = ["attacked_hub", "database", "loud", "migrated", "new_world", "smart_h
 def new_world(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], OpenWorld]:
     """Opens as many hubs as a test wants, each with a database of its own and the same configuration."""
 
+    # fetched here: what makes the template databases runs a loop of its own, which a test's own loop would not allow
+    stored = (request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated")) if request.param == "postgres" else None
+
     def opened(name: str) -> OpenWorld:
         values: dict[str, str] = {}
-        if request.param == "postgres":
-            values = postgres_settings(request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated"))
+        if stored is not None:
+            values = postgres_settings(*stored)
         return open_world(settings_for(tmp_path / name, **values))
 
     numbers = iter(range(100))

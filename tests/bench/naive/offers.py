@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,11 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway import vocabulary as v
 from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.explanation import Explanation
 from gateway.clock import instant, to_minute
 from gateway.decision.coalition import check_coalition_consent
 from gateway.decision.decide import Ask, Denial, Permit, decide
 from gateway.decision.explain import told
 from gateway.decision.grants import Grant, compile_grants
+from gateway.decision.record import explanation_of
 from gateway.disclosure import views
 from gateway.disclosure.minimize import Release, Source, classes_in, minimize
 from gateway.disclosure.release import line_of, onward, row_view
@@ -69,6 +71,7 @@ class _Offer:
     wrapped: list[rows.Key] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
+    why: Explanation | None = None
     resources: list[Json] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
@@ -220,10 +223,35 @@ def _open_transfer(offer: _Offer, task: Json, path: str) -> None:
         refusal = permit.refusal
         raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, told(refusal), f"{path}.owner", refusal))
     transfer = _transfer(offer, address, permit, request, task)
+    offer.why = explanation_of(ask, permit, policy, party=caller.party)
     release = minimize(source, permit, setup.plan, thread=offer.thread, shelf=ShelfId(address.shelf), needs=service.needs)
     _release(offer, transfer, address, release, permit)
     _facts(offer, transfer)
-    offer.audit.append(_released(offer, transfer, permit, release))
+    explained = () if offer.why is None else (("decision.0", offer.why.digest),)
+    entry = _released(offer, transfer, permit, release)
+    offer.audit.append(replace(entry, detail=(*entry.detail, *explained)))
+    known = {grant.id: grant for grant in offer.grants}
+    offer.session.add(
+        rows.Release(
+            id=secrets.token_hex(16),
+            thread=offer.thread,
+            transfer=transfer.id,
+            attempt=1,
+            at=offer.at,
+            party=caller.party,
+            source=transfer.sender_shelf,
+            target=transfer.attempt.shelf,
+            service=transfer.service,
+            row=permit.row.id,
+            basis=permit.basis.id,
+            agreement=permit.agreement.id,
+            purpose=permit.purpose,
+            consents=json.dumps([[known[i].consent_id, known[i].consent_version, known[i].scope] for i in permit.grants]),
+            classes=" ".join(release.classes),
+            policy=policy.version,
+            waits=False,
+        )
+    )
     view = row_view(policy, transfer, permit.row)
     seen, line = seen_by_sender(transfer.state, view), line_of(policy, transfer)
     shown = views.sender_task(task, transfer, seen, line, number=task["id"], row=permit.row, full=view is StatusView.FULL)
@@ -411,7 +439,7 @@ async def _commit(offer: _Offer, stored: Sequence[Stored], request_id: str | Non
         keystore.add_all(offer.wrapped)
         await keystore.commit()
     try:
-        await setup.commit(session, *offer.audit, entry)
+        await setup.commit(session, *offer.audit, entry, why=offer.why)
     except IntegrityError:
         raise Problem(ProblemType.UNAVAILABLE, Finding(IssueCode.TRANSIENT, "Send the same request again.")) from None
 

@@ -95,6 +95,18 @@ class AuditRow(Base):
     __table__ = tables.audit_entries
 
 
+class Decision(Base):
+    """Why something was decided."""
+
+    __table__ = tables.decisions
+
+
+class Release(Base):
+    """What was disclosed, on what ground."""
+
+    __table__ = tables.releases
+
+
 class AuditWriter(Base):
     """A writer of the audit chain."""
 

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from gateway.audit.entry import AuditEntry, Chain
+from gateway.audit.entry import AuditAction, AuditEntry, Chain
+from gateway.audit.explanation import Explanation
 from gateway.disclosure.minimize import Plan, compile_plan
 from gateway.oauth.devices import DeviceRule
 from gateway.oauth.keys import SigningKeys
@@ -26,7 +27,7 @@ from gateway.parties.load import load_policy
 from gateway.parties.model import Policy
 from gateway.settings import Settings
 from gateway.storage.migrate import migrate_sqlite
-from tests.bench.naive.rows import AuditRow, AuditWriter
+from tests.bench.naive.rows import AuditRow, AuditWriter, Decision
 
 __all__ = ["Setup", "open_setup", "place"]
 
@@ -73,7 +74,7 @@ class Setup:
                 await session.execute(text("SELECT set_config('app.shelf', :shelf, true)"), {"shelf": shelf})
             yield session
 
-    async def commit(self, session: AsyncSession, *entries: AuditEntry) -> None:
+    async def commit(self, session: AsyncSession, *entries: AuditEntry, why: Explanation | None = None) -> None:
         """Add the audit entries to the chain and commit. The chain moves on only with what is committed, so its lock is held till then."""
         await session.flush()
         async with self.chain_lock:
@@ -93,6 +94,10 @@ class Setup:
                         body=sealed.body,
                     )
                     session.add(row)
+                    if why is not None and entry.action is AuditAction.RELEASE:
+                        told = {"correlation": entry.correlation_id, "party": why.party, "target": why.target}
+                        place = {"writer": sealed.writer, "seq": sealed.seq, "number": 0, "at": entry.at}
+                        session.add(Decision(**place, **told, denied=why.denied, text=why.text))
                 await session.commit()
             except BaseException:
                 self.chain.rewind(mark)
