@@ -223,13 +223,12 @@ def _open_transfer(offer: _Offer, task: Json, path: str) -> None:
         refusal = permit.refusal
         raise Problem(ProblemType.FORBIDDEN, Finding(IssueCode.FORBIDDEN, told(refusal), f"{path}.owner", refusal))
     transfer = _transfer(offer, address, permit, request, task)
-    offer.why = explanation_of(ask, permit, policy, party=caller.party)
+    offer.why = why = explanation_of(ask, permit, policy, party=caller.party)
     release = minimize(source, permit, setup.plan, thread=offer.thread, shelf=ShelfId(address.shelf), needs=service.needs)
     _release(offer, transfer, address, release, permit)
     _facts(offer, transfer)
-    explained = () if offer.why is None else (("decision.0", offer.why.digest),)
     entry = _released(offer, transfer, permit, release)
-    offer.audit.append(replace(entry, detail=(*entry.detail, *explained)))
+    offer.audit.append(replace(entry, detail=(*entry.detail, ("decision.0", why.digest))))
     known = {grant.id: grant for grant in offer.grants}
     offer.session.add(
         rows.Release(
