@@ -39,6 +39,7 @@ from gateway.transfers.model import Attempt, State, Transfer, seen_by_sender
 from gateway.transfers.routing import addressee, check_route, service_of
 from tests.bench.naive import rows
 from tests.bench.naive.checks import references
+from tests.bench.naive.ledger import release_row
 from tests.bench.naive.security import require
 from tests.bench.naive.setup import NONCE, Setup, place
 
@@ -229,28 +230,7 @@ def _open_transfer(offer: _Offer, task: Json, path: str) -> None:
     _facts(offer, transfer)
     entry = _released(offer, transfer, permit, release)
     offer.audit.append(replace(entry, detail=(*entry.detail, ("decision.0", why.digest))))
-    known = {grant.id: grant for grant in offer.grants}
-    offer.session.add(
-        rows.Release(
-            id=secrets.token_hex(16),
-            thread=offer.thread,
-            transfer=transfer.id,
-            attempt=1,
-            at=offer.at,
-            party=caller.party,
-            source=transfer.sender_shelf,
-            target=transfer.attempt.shelf,
-            service=transfer.service,
-            row=permit.row.id,
-            basis=permit.basis.id,
-            agreement=permit.agreement.id,
-            purpose=permit.purpose,
-            consents=json.dumps([[known[i].consent_id, known[i].consent_version, known[i].scope] for i in permit.grants]),
-            classes=" ".join(release.classes),
-            policy=policy.version,
-            waits=False,
-        )
-    )
+    offer.session.add(release_row(offer.at, caller, transfer, permit, release, offer.grants, policy.version))
     view = row_view(policy, transfer, permit.row)
     seen, line = seen_by_sender(transfer.state, view), line_of(policy, transfer)
     shown = views.sender_task(task, transfer, seen, line, number=task["id"], row=permit.row, full=view is StatusView.FULL)
