@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -228,8 +228,7 @@ def _open_transfer(offer: _Offer, task: Json, path: str) -> None:
     release = minimize(source, permit, setup.plan, thread=offer.thread, shelf=ShelfId(address.shelf), needs=service.needs)
     _release(offer, transfer, address, release, permit)
     _facts(offer, transfer)
-    entry = _released(offer, transfer, permit, release)
-    offer.audit.append(replace(entry, detail=(*entry.detail, ("decision.0", why.digest))))
+    offer.audit.append(_released(offer, transfer, permit, release, why))
     offer.session.add(release_row(offer.at, caller, transfer, permit, release, offer.grants, policy.version))
     view = row_view(policy, transfer, permit.row)
     seen, line = seen_by_sender(transfer.state, view), line_of(policy, transfer)
@@ -399,8 +398,7 @@ async def _commit(offer: _Offer, stored: Sequence[Stored], request_id: str | Non
     if epoch != setup.policy.epoch:
         raise Problem(ProblemType.UNAVAILABLE, Finding(IssueCode.TRANSIENT, "The configuration changed. Send the same request again."))
     if request_id is not None:
-        row = rows.Request(shelf=caller.shelf, request=request_id, digest=digest, answer=json.dumps(stored), made=offer.at)
-        session.add(row)
+        session.add(rows.Request(shelf=caller.shelf, request=request_id, digest=digest, answer=json.dumps(stored), made=offer.at))
     entry = AuditEntry(
         at=instant(offer.at),
         action=AuditAction.CREATE,
@@ -423,7 +421,7 @@ async def _commit(offer: _Offer, stored: Sequence[Stored], request_id: str | Non
         raise Problem(ProblemType.UNAVAILABLE, Finding(IssueCode.TRANSIENT, "Send the same request again.")) from None
 
 
-def _released(offer: _Offer, transfer: Transfer, permit: Permit, release: Release) -> AuditEntry:
+def _released(offer: _Offer, transfer: Transfer, permit: Permit, release: Release, why: Explanation) -> AuditEntry:
     caller = offer.caller
     return AuditEntry(
         at=instant(offer.at),
@@ -444,7 +442,7 @@ def _released(offer: _Offer, transfer: Transfer, permit: Permit, release: Releas
         policy_version=offer.setup.policy.version,
         classes=release.classes,
         correlation_id=offer.correlation,
-        detail=(("row", permit.row.id), ("service", transfer.service)),
+        detail=(("row", permit.row.id), ("service", transfer.service), ("decision.0", why.digest)),
     )
 
 
