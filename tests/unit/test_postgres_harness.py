@@ -23,7 +23,8 @@ from gateway.testing.postgres import DatabaseUrls, PostgresServer, PostgresUnava
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background begins with it ignored
 from gateway.testing.postgres import PostgresServer
 server = PostgresServer(fsync=False)
 server.start()
