@@ -67,9 +67,10 @@ def needs_in(task: Json) -> frozenset[str]:
 
 
 def coding(concept: Any, system: str) -> str | None:
-    """The code that a CodeableConcept has in one system."""
-    for item in (concept.get("coding") or ()) if isinstance(concept, dict) else ():
-        if item.get("system") == system and isinstance(item.get("code"), str):
+    """The code that a CodeableConcept has in one system. Total: it is also asked which scope a write needs, before that is valid R4."""
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    for item in codings if isinstance(codings, list) else ():
+        if isinstance(item, dict) and item.get("system") == system and isinstance(item.get("code"), str):
             code: str = item["code"]
             return code
     return None
