@@ -258,7 +258,7 @@ def test_a_key_that_is_no_good_is_refused_with_the_reason_and_nothing_changes(st
     file.write_text(yaml.safe_dump({"clients": [in_file]}))
     assert "registry file" in stand.run("party", "add", str(file), ok=False).stderr
     shown = json.loads(stand.run("party", "show", "vsdr", "--json").stdout)
-    assert [client["client"] for client in shown["clients"]] == ["counsellor"]
+    assert [client["client"] for client in shown["clients"]] == [name for name, entry in CLIENTS.items() if entry["party"] == "vsdr"]
 
 
 @pytest.mark.ci

@@ -104,7 +104,11 @@ def test_nothing_is_left_running(how: signal.Signals, tmp_path: Path) -> None:
     """Given a demo that has started its processes, when it is stopped or killed, then all of them end."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     demo = subprocess.Popen(
-        [sys.executable, "-m", "gateway.cli", "demo"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-m", "gateway.cli", "demo"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a run in the background begins with it ignored
     )
     until = time.monotonic() + 60
     while len(children := psutil.Process(demo.pid).children(recursive=True)) < 6 and time.monotonic() < until:
