@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from gateway import vocabulary as v
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.disclosure.views import coded
 from gateway.identity import Caller, ShelfId, shelf_party
 from gateway.oauth.scopes import ActionScope, has_action
@@ -88,7 +88,7 @@ async def act_on_report(work: Work, index: int, draft: Draft, caller: Caller, tr
         attempt = replace(transfer.attempt, returned=replace(returned, phoned=said.phoned))
         after = replace(transfer, version=transfer.version + 1, attempt=attempt)
     await commit_move(work, transfer, after)
-    work.ws.audit.append(_acted(work, caller, draft, (("from", transfer.state.value), ("to", after.state.value)), after))
+    _acted(work, draft, (("from", transfer.state.value), ("to", after.state.value)), after)
     pending = written(work.ws, caller.shelf, "Task", draft.id)
     work.stored[index] = Stored(200, "Task", draft.id, pending.version if pending is not None else before.version)
 
@@ -112,7 +112,7 @@ async def act_on_duty(work: Work, index: int, draft: Draft, caller: Caller) -> b
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.REQUIRED, say, f"{at}.extension"))
     after = await _answer(work, duty, kind, said, [{"url": v.EXT_ACTING_WORKER, "valueString": name}], at)
     answer = said.decision or said.outcome or ("phoned" if said.phoned else "told")
-    work.ws.audit.append(_acted(work, caller, draft, (("duty", kind.value), ("answer", "age" if kind is Kind.AGE else answer)), None))
+    _acted(work, draft, (("duty", kind.value), ("answer", "age" if kind is Kind.AGE else answer)), None)
     work.stored[index] = Stored(200, "Task", draft.id, after.version)
     return True
 
@@ -227,21 +227,13 @@ def _unknown(path: str) -> Finding:
     return Finding(IssueCode.CODE_INVALID, "This code or extension is not known here.", path, Refusal.UNKNOWN_CODE)
 
 
-def _acted(work: Work, caller: Caller, draft: Draft, detail: tuple[tuple[str, str], ...], transfer: Transfer | None) -> AuditEntry:
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.ACT,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party,
-        actor_shelf=caller.shelf,
-        actor_role=caller.role,
-        client_id=caller.client_id,
+def _acted(work: Work, draft: Draft, detail: tuple[tuple[str, str], ...], transfer: Transfer | None) -> None:
+    work.record(
+        AuditAction.ACT,
         resource_type="Task",
         resource_id=draft.id,
         thread=draft.thread,
         transfer=transfer.id if transfer is not None else None,
         basis=transfer.attempt.basis if transfer is not None else None,
-        policy_version=work.policy.version,
-        correlation_id=work.correlation,
         detail=detail,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway import vocabulary as v
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.disclosure.views import coded
 from gateway.identity import Caller, ShelfId, ThreadId
 from gateway.parties.model import Address
@@ -39,22 +39,12 @@ async def take_demand(work: Work, index: int, draft: Draft, caller: Caller, addr
     work.new_threads.add(thread)
     work.grants[thread] = []
     await add(work, Kind.DEMAND, thread, ShelfId(address.shelf), address=address.id, inputs=_claimed(draft, caller), named_key=True)
-    work.ws.audit.append(
-        AuditEntry(
-            at=work.time,
-            action=AuditAction.ACT,
-            outcome=AuditOutcome.PERMIT,
-            actor_party=caller.party,
-            actor_shelf=caller.shelf,
-            actor_role=caller.role,
-            client_id=caller.client_id,
-            target_party=address.party,
-            target_shelf=address.shelf,
-            basis=stated_basis(draft.resource),
-            policy_version=work.policy.version,
-            correlation_id=work.correlation,
-            detail=(("demand", "held-for-review"),),
-        )
+    work.record(
+        AuditAction.ACT,
+        target_party=address.party,
+        target_shelf=address.shelf,
+        basis=stated_basis(draft.resource),
+        detail=(("demand", "held-for-review"),),
     )
 
 

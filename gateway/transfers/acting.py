@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.identity import Caller, shelf_party
 from gateway.oauth.scopes import ActionScope, has_action
 from gateway.problems import Finding, IssueCode, Problem, ProblemType, Refusal
@@ -56,13 +56,13 @@ async def act_on_task(work: Work, index: int, draft: Draft, caller: Caller) -> N
         after = ended(after, State.STOPPED, work.at, seen=mover is Mover.RECEIVER)
         await end_transfers(work, transfer.thread, [End(transfer, after)])
         await ask_to_check(work, transfer.thread, State.STOPPED)
-        work.ws.audit.append(_acted(work, caller, transfer, after))
+        _acted(work, transfer, after)
         work.stored[index] = _stored(work, caller, draft, before.version)
         return
     changed = await commit_move(work, transfer, after)
     if after.attempt.accepted is not None and transfer.attempt.accepted is None:
         await after_accept(work, after)
-    work.ws.audit.append(_acted(work, caller, transfer, after))
+    _acted(work, transfer, after)
     written = [w.version for w in changed.shelves.get(caller.shelf, ()) if w.type == "Task" and w.id == draft.id]
     work.stored[index] = Stored(200, "Task", draft.id, written[0] if written else before.version)
 
@@ -79,7 +79,7 @@ async def _answer_ending(work: Work, index: int, draft: Draft, caller: Caller, t
     if answer is not None:
         after = acted_after(transfer, answer, work.at)
         await commit_move(work, transfer, after)
-        work.ws.audit.append(_acted(work, caller, transfer, after))
+        _acted(work, transfer, after)
     work.stored[index] = _stored(work, caller, draft, before.version)
 
 
@@ -107,21 +107,13 @@ def _check_scopes(work: Work, caller: Caller, act: Act, mover: Mover, transfer: 
         raise Problem(ProblemType.UNPROCESSABLE, Finding(IssueCode.BUSINESS_RULE, say, f"{at}.output", Refusal.NOT_OWNER_OF_OFFER))
 
 
-def _acted(work: Work, caller: Caller, before: Transfer, after: Transfer) -> AuditEntry:
+def _acted(work: Work, before: Transfer, after: Transfer) -> None:
     given = (("decision", after.attempt.returned.decision),) if after.attempt.returned.decision else ()
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.ACT,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party,
-        actor_shelf=caller.shelf,
-        actor_role=caller.role,
-        client_id=caller.client_id,
+    work.record(
+        AuditAction.ACT,
         thread=after.thread,
         transfer=after.id,
         attempt=str(after.attempt.number),
         target_party=shelf_party(after.sender_shelf),
-        policy_version=work.policy.version,
-        correlation_id=work.correlation,
         detail=(("from", before.stands.value), ("to", after.stands.value), *given),
     )

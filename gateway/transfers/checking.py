@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select
 
 from gateway import vocabulary as v
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.clock import instant, to_minute
 from gateway.delivery.ledger import announce
 from gateway.disclosure.versions import Changed
@@ -104,7 +104,7 @@ async def act_on_check(work: Work, index: int, draft: Draft, caller: Caller) -> 
             work.ws.add(clocks.FINISH_TIMER, "cancelled", None, id_)
         await _put(work, after)
         version = after.version
-        work.ws.audit.append(_answered(work, caller, after))
+        _answered(work, after)
     work.stored[index] = Stored(200, "Task", draft.id, version)
     return True
 
@@ -155,19 +155,11 @@ async def _put(work: Work, check: Check) -> None:
     work.deliveries += announce(*(work.ws, work.policy, check, changed), actor=actor, at=work.at, new_id=work.parts.new_id, kind="notice")
 
 
-def _answered(work: Work, caller: Caller, check: Check) -> AuditEntry:
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.ACT,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party,
-        actor_shelf=caller.shelf,
-        actor_role=caller.role,
-        client_id=caller.client_id,
+def _answered(work: Work, check: Check) -> None:
+    work.record(
+        AuditAction.ACT,
         resource_type="Task",
         resource_id=check.id,
         thread=check.thread,
-        policy_version=work.policy.version,
-        correlation_id=work.correlation,
         detail=(("check", check.state), ("cause", check.cause)),
     )

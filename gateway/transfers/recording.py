@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.decision.decide import Permit
 from gateway.disclosure.minimize import Release
 from gateway.storage import tables
@@ -26,7 +26,7 @@ def record_release(work: Work, transfer: Transfer, permit: Permit, release: Rele
     Twice: in the audit log, and in the ledger from which a person's disclosures are told. One that rests on no consent (a report, an
     emergency) waits there for a named human.
     """
-    work.ws.audit.append(_released(work, transfer, permit, release))
+    _released(work, transfer, permit, release)
     known = {g.id: g for g in work.grants.get(transfer.thread, ())}
     consents = [[known[id_].consent_id, known[id_].consent_version, known[id_].scope] for id_ in permit.grants if id_ in known]
     attempt = transfer.attempt
@@ -38,16 +38,9 @@ def record_release(work: Work, transfer: Transfer, permit: Permit, release: Rele
     )
 
 
-def _released(work: Work, transfer: Transfer, permit: Permit, release: Release) -> AuditEntry:
-    caller = work.caller
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.RELEASE,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party if caller else None,
-        actor_shelf=caller.shelf if caller else None,
-        actor_role=caller.role if caller else None,
-        client_id=caller.client_id if caller else None,
+def _released(work: Work, transfer: Transfer, permit: Permit, release: Release) -> None:
+    work.record(
+        AuditAction.RELEASE,
         thread=transfer.thread,
         transfer=transfer.id,
         attempt=str(transfer.attempt.number),
@@ -56,8 +49,6 @@ def _released(work: Work, transfer: Transfer, permit: Permit, release: Release) 
         basis=permit.basis.id,
         consents=permit.grants,
         agreement=permit.agreement.id,
-        policy_version=work.policy.version,
         classes=release.classes,
-        correlation_id=work.correlation,
         detail=(("row", permit.row.id), ("service", transfer.service)),
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import bindparam, select
 
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.decision.coalition import check_coalition_consent
 from gateway.decision.grants import GrantState, compile_grants, compile_recorded
 from gateway.decision.rules import CompiledConsent
@@ -239,20 +239,10 @@ class Referrals:
             work.ws.request = (caller.shelf, key.id)
             body = orjson.dumps([[s.status, s.type, s.id, s.version] for s in answer.stored]).decode()
             work.ws.add(INSERT_REQUEST, caller.shelf, key.id, key.digest, body, work.at)
-        work.ws.audit.append(
-            AuditEntry(
-                at=work.time,
-                action=AuditAction.CREATE if answer.stored[0].status == 201 else AuditAction.UPDATE,
-                outcome=AuditOutcome.PERMIT,
-                actor_party=caller.party,
-                actor_shelf=caller.shelf,
-                actor_role=caller.role,
-                client_id=caller.client_id,
-                token_jti=caller.token_id,
-                policy_version=work.policy.version,
-                correlation_id=work.correlation,
-                detail=tuple((f"wrote.{i}", f"{s.type}/{s.id}/{s.version}") for i, s in enumerate(answer.stored)),
-            )
+        work.record(
+            AuditAction.CREATE if answer.stored[0].status == 201 else AuditAction.UPDATE,
+            token_jti=caller.token_id,
+            detail=tuple((f"wrote.{i}", f"{s.type}/{s.id}/{s.version}") for i, s in enumerate(answer.stored)),
         )
 
     async def answered(self, caller: Caller, key: RequestKey | None) -> Answer | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
+from gateway.audit.entry import AuditAction
 from gateway.decision.decide import Permit, decide
 from gateway.decision.grants import Grant, GrantState
 from gateway.decision.rules import CompiledConsent
@@ -69,7 +69,7 @@ async def withdraw(work: Work, draft: Draft, caller: Caller, compiled: CompiledC
     work.grants[thread] = after
     await _show_recorders(work, gone, reduced, after)
     await concerned(work, thread, gone, reduced, was=known)
-    work.ws.audit.append(_recorded(work, caller, draft, [scope for term in terms for scope in sorted(term.scopes or {"all"})]))
+    _recorded(work, draft, [scope for term in terms for scope in sorted(term.scopes or {"all"})])
     return True
 
 
@@ -126,20 +126,12 @@ async def _show_recorders(work: Work, gone: Sequence[Grant], reduced: Sequence[G
         await work.parts.release.closing.retire(work.ws, grant.recorder, grant.consent_id, classes, work.at)
 
 
-def _recorded(work: Work, caller: Caller, draft: Draft, scopes: Sequence[str]) -> AuditEntry:
+def _recorded(work: Work, draft: Draft, scopes: Sequence[str]) -> None:
     """Who took it and what was named: not what there was, which is nobody's to read here."""
-    return AuditEntry(
-        at=work.time,
-        action=AuditAction.WITHDRAW,
-        outcome=AuditOutcome.PERMIT,
-        actor_party=caller.party,
-        actor_shelf=caller.shelf,
-        actor_role=caller.role,
-        client_id=caller.client_id,
+    work.record(
+        AuditAction.WITHDRAW,
         resource_type="Consent",
         resource_id=draft.id,
         thread=draft.thread,
-        policy_version=work.policy.version,
-        correlation_id=work.correlation,
         detail=tuple((f"scope.{i}", scope) for i, scope in enumerate(scopes)),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
+from gateway.audit.entry import AuditAction, AuditEntry, AuditOutcome
 from gateway.clock import Clock, instant, millis
 from gateway.decision.decide import Ask, Denial, Permit, decide
 from gateway.decision.grants import Grant
@@ -54,6 +55,24 @@ class Stored:
     version: int
 
 
+class About(TypedDict, total=False):
+    """What an audit entry tells beside who acted, when and under which policy; as `AuditEntry`."""
+
+    token_jti: str
+    resource_type: str
+    resource_id: str
+    thread: str
+    transfer: str | None
+    attempt: str
+    target_party: str
+    target_shelf: str
+    basis: str | None
+    consents: tuple[str, ...]
+    agreement: str
+    classes: tuple[str, ...]
+    detail: tuple[tuple[str, str], ...]
+
+
 @dataclass(slots=True)
 class Work:
     """One plan: decided on a snapshot, committed once."""
@@ -91,6 +110,24 @@ class Work:
     def time(self) -> str:
         """The plan's time as an instant."""
         return instant(self.at)
+
+    def record(self, action: AuditAction, **about: Unpack[About]) -> None:
+        """Add the audit entry of something that this plan's caller, or the hub itself, is permitted to do."""
+        who = self.caller
+        self.ws.audit.append(
+            AuditEntry(
+                at=self.time,
+                action=action,
+                outcome=AuditOutcome.PERMIT,
+                actor_party=who.party if who is not None else None,
+                actor_shelf=who.shelf if who is not None else None,
+                actor_role=who.role if who is not None else None,
+                client_id=who.client_id if who is not None else None,
+                policy_version=self.policy.version,
+                correlation_id=self.correlation,
+                **about,
+            )
+        )
 
     def decide(self, ask: Ask, transfer: TransferId | None = None) -> Permit | Denial:
         """Decide, and keep why beside the audit entry that this plan adds next.
