@@ -46,7 +46,7 @@ demo: $(VENV)/.runtime.stamp
 	@$(BIN)/gateway demo $(ARGS)
 
 test: $(VENV)/.dev.stamp
-	@$(BIN)/python -m pytest -m "not ci and not bench and not soak" $(ARGS)
+	@$(BIN)/python scripts/test.py $(ARGS)
 
 test-ci: $(VENV)/.dev.stamp
 	@$(BIN)/python -m pytest -m "ci" $(ARGS)
